@@ -20,4 +20,12 @@ d = { 'settings': { 'branch': 'main',
                                    'mlops_kit.project.need': ('project.html#need', 'mlops_kit/project.py'),
                                    'mlops_kit.project.provenance': ('project.html#provenance', 'mlops_kit/project.py'),
                                    'mlops_kit.project.settings': ('project.html#settings', 'mlops_kit/project.py'),
-                                   'mlops_kit.project.write_json': ('project.html#write_json', 'mlops_kit/project.py')}}}
+                                   'mlops_kit.project.write_json': ('project.html#write_json', 'mlops_kit/project.py')},
+            'mlops_kit.readme': { 'mlops_kit.readme._exporter': ('readme.html#_exporter', 'mlops_kit/readme.py'),
+                                  'mlops_kit.readme._relink': ('readme.html#_relink', 'mlops_kit/readme.py'),
+                                  'mlops_kit.readme._shown': ('readme.html#_shown', 'mlops_kit/readme.py'),
+                                  'mlops_kit.readme._unix': ('readme.html#_unix', 'mlops_kit/readme.py'),
+                                  'mlops_kit.readme.markdown_of': ('readme.html#markdown_of', 'mlops_kit/readme.py'),
+                                  'mlops_kit.readme.pages': ('readme.html#pages', 'mlops_kit/readme.py'),
+                                  'mlops_kit.readme.stale': ('readme.html#stale', 'mlops_kit/readme.py'),
+                                  'mlops_kit.readme.write_readme': ('readme.html#write_readme', 'mlops_kit/readme.py')}}}
