@@ -54,17 +54,18 @@ def remade(
 def _differ(a, b): return sorted(k for k in a.keys()|b.keys() if a.get(k)!=b.get(k))
 
 # %% ../nbs/25_check.ipynb #5aec2adc
-_keys = dict(text=('lib_path','nbs_path','doc_path','tst_flags','readme_nb','branch'),
-    flag=('recursive','clean_ids','clear_all','put_version_in_init','jupyter_hooks','custom_sidebar'),
-    words=('allowed_metadata_keys','allowed_cell_metadata_keys'))
+_text = 'lib_path nbs_path doc_path tst_flags readme_nb branch'.split()
+_flag = 'recursive clean_ids clear_all put_version_in_init jupyter_hooks custom_sidebar'.split()
+_words = 'allowed_metadata_keys allowed_cell_metadata_keys'.split()
 
 def nbdev_table(
     cfg:dict, # What `settings` returns
 )->str: # Lines of TOML
     "nbdev 3's settings, from nbdev 2's"
-    show = dict(text=lambda v: f'"{v}"', flag=str.lower, words=lambda v: str(v.split()).replace("'", '"'))
-    rows = [f'{k} = {show[kind](cfg[k])}' for kind,keys in _keys.items() for k in keys if k in cfg]
-    return '\n'.join(['[tool.nbdev]', *rows])+'\n'
+    rows = {k:f'"{cfg[k]}"' for k in _text if k in cfg}
+    rows |= {k:cfg[k].lower() for k in _flag if k in cfg}
+    rows |= {k:str(cfg[k].split()).replace("'", '"') for k in _words if k in cfg}
+    return '\n'.join(['[tool.nbdev]', *(f'{k} = {v}' for k,v in rows.items())])+'\n'
 
 # %% ../nbs/25_check.ipynb #0403da81
 _mark = '# Made from settings.ini by `mlops-kit check --fix`: edit it there.\n'
