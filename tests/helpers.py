@@ -81,8 +81,8 @@ class Env:
 
     def run(self, command, *args, **kw):
         "Run one of its programs, with its folder first in the path and nothing of this checkout importable"
-        env = {**kw.pop('env', {}), 'PATH': f'{self.bin}{os.pathsep}{os.environ["PATH"]}', 'VIRTUAL_ENV': str(self.path),
-               'PYTHONPATH': '', 'WANDB_MODE': 'offline', 'PYTHONUTF8': '1'}
+        env = {'PATH': f'{self.bin}{os.pathsep}{os.environ["PATH"]}', 'VIRTUAL_ENV': str(self.path), 'PYTHONPATH': '',
+               'WANDB_MODE': 'offline', 'PYTHONUTF8': '1', **kw.pop('env', {})}
         return sh([self.bin / command, *args], env=env, **kw)
 
 
