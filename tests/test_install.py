@@ -38,7 +38,7 @@ def test_base_answers(base, tmp_path, args):
 def test_base_makes_a_project(base, tmp_path):
     "`mlops-kit new` needs no extra to render the template"
     sh(['git', 'clone', '-q', ROOT, tmp_path / 'kit'])
-    base.run('mlops-kit', 'new', tmp_path / 'digits', '--from', tmp_path / 'kit', cwd=tmp_path)
+    base.run('mlops-kit', 'new', 'digits', '--defaults', '--from', tmp_path / 'kit', cwd=tmp_path)
     assert {'settings.ini', 'nbs', 'configs'} <= {f.name for f in (tmp_path / 'digits').iterdir()}
 
 
