@@ -170,6 +170,8 @@ def _be(ok, v):
 def _integer(v, s): return int(v) if isinstance(v, str) else _be(type(v) is int, v)
 def _number(v, s): return float(v if isinstance(v, str) else _be(type(v) in (int, float), v))
 def _boolean(v, s): return _be(str(v).lower() in ('true', 'false') and isinstance(v, (bool, str)), str(v).lower())=='true'
+
+# %% ../nbs/10_params.ipynb #761c4805
 def _string(v, s): return str(_be(isinstance(v, (str, Path, date)), v))
 def _null(v, s): return _be(v is None or str(v).lower() in ('null', 'none'), None)
 
