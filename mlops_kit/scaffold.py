@@ -101,6 +101,10 @@ def _commit(dest, message):
 # %% ../nbs/90_scaffold.ipynb #c342140f
 _untracked = '# Rendered from uncommitted changes: no update can find this state of the template.\n'
 
+def _last_commit(src):
+    head = _git(src.url, 'rev-parse', 'HEAD').strip()
+    return f'git+{Path(src.url).as_uri().replace("file:///", "file://localhost/")}@{head}'
+
 def _mark_untracked(dest):
     f = dest/'.copier-answers.yml'
     if f.is_file(): f.write_text(_untracked+f.read_text(encoding='utf-8'), encoding='utf-8')
@@ -131,6 +135,7 @@ def new(
     dest,given = Path(dest).resolve(),dict(given or {})
     _free(dest)
     src = template_source(source, ref)
+    if src.dirty: given.setdefault('kit_source', _last_commit(src))
     own = own_data(data, target) if data else None
     if own: given |= dict(task='tabular', data=f'data/raw/{own.file.name}', target=target)
     there = dest.is_dir()
