@@ -5,14 +5,14 @@ __all__ = ['QUIET', 'logger', 'finish', 'TrackedRun', 'read_run']
 
 # %% ../nbs/21_tracking.ipynb #d1029577
 import json, os, subprocess, sys
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from .project import InputError, KitError, find_root, need, settings
 
 # %% ../nbs/21_tracking.ipynb #712049ac
-QUIET = dict(silent=True, console='off', disable_git=True, save_code=False, disable_code=True, disable_job_creation=True,
-             x_disable_meta=True, x_disable_stats=True, x_disable_machine_info=True, x_save_requirements=False, x_transaction_log_flush_interval=1.)
+_off = 'disable_git disable_code disable_job_creation x_disable_meta x_disable_stats x_disable_machine_info'
+QUIET = dict.fromkeys(['silent', *_off.split()], True) | dict(console='off', save_code=False, x_save_requirements=False)
+QUIET['x_transaction_log_flush_interval'] = 1. # Seconds of history that a killed run loses
 
 def _project(out):
     try: return settings(find_root(out)).get('lib_name')
@@ -32,9 +32,10 @@ def logger(
     os.environ.setdefault('WANDB_ERROR_REPORTING', 'false')
     from pytorch_lightning.loggers import WandbLogger
     out = Path(out).resolve()
-    res = WandbLogger(name=name or out.name, project=project or _project(out) or 'mlops_kit', save_dir=str(out), mode=mode,
-                      reinit='create_new', settings=QUIET|(settings or {}), **kw)
-    res._wandb_init.pop('anonymous', None)  # W&B warns about it, whatever its value
+    names = dict(name=name or out.name, project=project or _project(out) or 'mlops_kit')
+    kw = dict(mode=mode, reinit='create_new', settings=QUIET|dict(settings or {})) | kw
+    res = WandbLogger(**names, save_dir=str(out), **kw)
+    res._wandb_init.pop('anonymous', None) # W&B warns about it, whatever its value
     return res
 
 # %% ../nbs/21_tracking.ipynb #d2c3d67a
@@ -51,10 +52,10 @@ def finish(
 def _log_file(path):
     path = Path(path)
     if path.is_file(): return path
-    files = sorted({f.resolve() for d in ('.', 'wandb') for p in ('run-*.wandb', '*run-*/run-*.wandb') for f in (path/d).glob(p)},
-                   key=lambda f: f.parent.name)
+    globs = 'run-*.wandb', '*run-*/run-*.wandb', 'wandb/*run-*/run-*.wandb'
+    files = [f for g in globs for f in path.glob(g)]
     if not files: raise InputError(f'no W&B run in {path}')
-    return files[-1]
+    return max(files, key=lambda f: f.resolve().parent.name)
 
 def _records(file):
     cmd = [sys.executable, '-m', 'wandb', 'leet', 'inspect', '--json', str(file)]
