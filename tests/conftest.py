@@ -1,5 +1,6 @@
 "Fixtures shared by all tests, and the last word on a tier that is empty."
 import pytest
+from children import child, children, kit  # noqa: F401  (fixtures)
 from helpers import built_wheel, kit_env
 
 

@@ -1,0 +1,137 @@
+"Projects made from the template: a clean clone of this tree, and a child project of each flavour."
+import json
+import os
+import shutil
+import sysconfig
+import venv
+from functools import cache, cached_property
+from pathlib import Path
+
+import pytest
+from helpers import BIN, ROOT, Env, files, sh
+
+FLAVOURS = {'image': {}, 'tabular': {'task': 'tabular'}}
+CHAPTERS = 'index 00_data 01_explore 02_model 03_train 04_sweep 05_evaluate'.split()
+PRIVATE = 'data models reports runs'.split()  # where a project's own results lie
+QUIET = {'WANDB_MODE': 'offline', 'DO_NOT_TRACK': '1', 'DVC_NO_ANALYTICS': '1', 'GIT_CONFIG_GLOBAL': os.devnull}
+
+
+def git(folder, *args):
+    "Run git as nobody in particular"
+    return sh(['git', '-c', 'user.name=Test', '-c', 'user.email=test@example.com', *args], cwd=folder, env=QUIET).stdout
+
+
+def commit_all(folder):
+    "Make `folder` a repo of one commit"
+    git(folder, 'init', '-q', '-b', 'main')
+    git(folder, 'add', '-A', '-f')
+    git(folder, 'commit', '-q', '-m', 'Everything')
+    return folder
+
+
+def snapshot(folder):
+    "The working tree as a clean clone of one commit, so that edits are tested before they are committed"
+    for name in files():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy2(ROOT / name, folder / name)
+    return commit_all(folder)
+
+
+@pytest.fixture(scope='session')
+def kit(tmp_path_factory):
+    "The snapshot, far from this checkout"
+    return snapshot(tmp_path_factory.mktemp('clone') / 'kit')
+
+
+def render(kit, dest, **answers):
+    "What `copier copy --defaults` makes, without trust"
+    from copier import run_copy
+    run_copy(str(kit), dest, data=answers, defaults=True, quiet=True, vcs_ref='HEAD')
+    return Path(dest)
+
+
+def tree(folder):
+    "Relative path to content of every file that git sees"
+    names = sh(['git', 'ls-files', '-z', '--cached', '--others', '--exclude-standard'], cwd=folder).stdout.split('\0')
+    return {n: (folder / n).read_bytes() for n in names if n and (folder / n).is_file()}
+
+
+def results(folder):
+    "Size and time of every file below the folders of a project's results"
+    found = [f for top in PRIVATE for f in (folder / top).rglob('*') if f.is_file()]
+    return {f.relative_to(folder).as_posix(): (f.stat().st_size, f.stat().st_mtime_ns) for f in found}
+
+
+class Child:
+    "A generated project with the environment that it runs in"
+
+    def __init__(self, path, env, variables=None): self.path, self.env, self.variables = Path(path), env, {**QUIET, **(variables or {})}
+
+    def run(self, command, *args, cwd=None, env=None, **kw):
+        "Run a program of the environment, in the project"
+        return self.env.run(command, *args, cwd=cwd or self.path, env={**self.variables, **(env or {})}, **kw)
+
+    def kit(self, command, *args, **kw): return self.run('mlops-kit', *command.split(), *args, **kw)
+
+    def python(self, code, **kw): return self.run('python', '-c', code, **kw).stdout
+
+    @cached_property
+    def ci(self):
+        "What `mlops-kit run nbs --set ci` says, run once; what was there before is in `before`"
+        self.before = tree(self.path), results(self.path)
+        return self.kit('run nbs --set ci', ok=False)
+
+    def records(self, out='build/ci'):
+        "The run.json of every run below `out`, by name, oldest first"
+        found = [json.loads(f.read_text(encoding='utf-8')) for f in (self.path / out / 'runs').glob('*/*/run.json')]
+        return {r['name']: r for r in sorted(found, key=lambda r: r['started'])}
+
+
+class Layer(Env):
+    "An environment on top of a shared one: what is installed here stays here, all else is seen from below"
+
+    def __init__(self, below, folder):
+        self.path, self.bin, self.name = folder, folder / BIN, below.name
+        venv.create(folder, symlinks=os.name != 'nt')
+        site, deep = (Path(sysconfig.get_path('purelib', 'venv', {'base': str(p), 'platbase': str(p)})) for p in (folder, below.path))
+        (site / 'below.pth').write_text(f'import site; site.addsitedir({str(deep)!r})\n')
+        (folder / 'share').symlink_to(below.path / 'share')  # Jupyter looks for its own data beside its Python
+        for script in below.bin.iterdir(): self.adopt(script, str(below.bin).encode())
+
+    def adopt(self, script, below):
+        "A console script of the environment below, for this one's Python"
+        data = script.read_bytes() if script.is_file() else b''
+        if not data.startswith(b'#!' + below) or (self.bin / script.name).exists(): return
+        (self.bin / script.name).write_bytes(data.replace(below, str(self.bin).encode(), 1))
+        (self.bin / script.name).chmod(0o755)
+
+
+def new_project(kit, env, wheel, dest, *flags, **answers):
+    "A project by `mlops-kit new`, for the wheel"
+    pairs = [w for k, v in {'kit_source': wheel, **answers}.items() for w in ('-d', f'{k}={v}')]
+    env.run('mlops-kit', 'new', dest, '--from', kit, '-y', *flags, *pairs, cwd=dest.parent, env=QUIET)
+    return Child(dest, env, {'PYTHONPATH': str(dest)})
+
+
+@pytest.fixture(scope='session')
+def children(kit, wheel, project_env, tmp_path_factory):
+    "Make the child of a flavour, on the first call for it: far from the kit, and installed as its README says"
+
+    @cache
+    def child(flavour):
+        folder = tmp_path_factory.mktemp('elsewhere')
+        new_project(kit, project_env, wheel, folder / f'{flavour}-child', **FLAVOURS[flavour])
+        made = Child(folder / f'{flavour}-child', Layer(project_env, folder / 'env'))
+        made.run('python', '-m', 'pip', 'install', '-q', '--no-build-isolation', '-r', 'requirements.txt')
+        return made
+
+    return child
+
+
+each_flavour = pytest.mark.parametrize('flavour', [pytest.param(f, marks=pytest.mark.xdist_group(f)) for f in FLAVOURS])
+
+
+@pytest.fixture
+def child(children, flavour):
+    "The child of this test's flavour; shared, so leave it as it was"
+    return children(flavour)

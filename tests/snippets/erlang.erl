@@ -1,0 +1,1 @@
+-define(X, #{a => {b, []}}). f() -> #r{a=#{}}, {ok, fun({E}) -> E end}.

@@ -1,0 +1,3 @@
+cat <<'EOF' > f
+{{ keep }} ${keep} {% keep %} {# keep #} `keep` $(keep)
+EOF

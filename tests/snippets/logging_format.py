@@ -1,0 +1,1 @@
+logging.basicConfig(format="%(asctime)s [%(levelname)s] {%(name)s} %(message)s", style="%")

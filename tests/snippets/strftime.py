@@ -1,0 +1,2 @@
+t.strftime("%Y-%m-%dT%H:%M:%S%z {%j}")
+f"{t:%Y-%m-%d %H:%M:%S%%}"

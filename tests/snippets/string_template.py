@@ -1,0 +1,1 @@
+Template("$$5 ${name} $name ${{x}}").safe_substitute(name="n")

@@ -1,0 +1,67 @@
+"Tables of other people: six real ones that ship inside packages, six messy ones, and how each is written."
+import sys
+
+import numpy as np
+import pandas as pd
+from filelock import FileLock
+from helpers import ENVS, sh
+
+PACKAGES = ['palmerpenguins==0.1.6', 'vega-datasets==0.9.0']  # they carry files; none of their code is run
+
+
+def packaged(name):
+    "A file of a package that is unpacked for its data alone"
+    folder = ENVS / 'tables'
+    with FileLock(ENVS / 'tables.lock'):
+        if not (folder / 'ready').exists():
+            sh([sys.executable, '-m', 'pip', 'install', '-q', '--no-deps', '--upgrade', '--target', folder, *PACKAGES])
+            (folder / 'ready').touch()
+    return folder / name
+
+
+def sklearn(name, target):
+    "A table of scikit-learn, with the classes by name where it has classes"
+    from sklearn import datasets
+    found = getattr(datasets, f'load_{name}')(as_frame=True)
+    frame = found.frame
+    if 'target_names' in found and name in ('wine', 'breast_cancer'): frame['target'] = found.target_names[found.target]
+    return frame, target
+
+
+def penguins(): return pd.read_csv(packaged('palmerpenguins/data/penguins.csv')), 'species'
+def weather(): return pd.read_csv(packaged('vega_datasets/_data/seattle-weather.csv')), 'weather'
+
+
+REAL = {
+    'breast_cancer': lambda: sklearn('breast_cancer', 'target'), 'wine': lambda: sklearn('wine', 'target'),
+    'diabetes': lambda: sklearn('diabetes', 'target'), 'linnerud': lambda: sklearn('linnerud', 'Pulse'),
+    'penguins': penguins, 'weather': weather}
+
+
+def rows(n=200, seed=0):
+    "Made-up rows in which `price` follows from the rest"
+    rng = np.random.default_rng(seed)
+    rooms, area, town = rng.integers(1, 7, n), rng.normal(80, 20, n).round(1), rng.choice(['Ulm', 'Bonn', 'Köln'], n)
+    frame = pd.DataFrame({'rooms': rooms, 'area': area, 'town': town})
+    return frame.assign(price=(frame.area * 3 + frame.rooms * 20 + rng.normal(0, 10, n)).round(2))
+
+
+def dear(frame): return frame.assign(dear=np.where(frame.price > frame.price.median(), 'yes', 'no')).drop(columns='price')
+
+
+MESSY = {
+    'semicolons': lambda: (rows(), 'price'),
+    'unicode': lambda: (rows().rename(columns={'area': 'Fläche (m²)', 'price': 'Preis in € 🏠'}), 'Preis in € 🏠'),
+    'missing_targets': lambda: (rows().assign(price=lambda d: d.price.where(d.index % 3 > 0)), 'price'),
+    'one_class': lambda: (dear(rows()).assign(dear='yes'), 'dear'), 'ten_rows': lambda: (dear(rows(10)), 'dear'),
+    'constants': lambda: (dear(rows()).assign(country='DE', year=2013, empty=None), 'dear')}
+REFUSED = {'one_class': 'one class'}  # what no model can learn, and the words that say so
+WAYS = {'semicolons': {'sep': ';', 'decimal': ',', 'encoding': 'utf-8-sig'}}
+
+
+def write(name, folder):
+    "The table as a CSV file in `folder`; the file and its target"
+    frame, target = {**REAL, **MESSY}[name]()
+    file = folder / f'{name}.csv'
+    frame.to_csv(file, index=False, **WAYS.get(name, {}))
+    return file, target

@@ -1,0 +1,211 @@
+"A generated project, installed from the wheel in a folder that cannot see the kit, does all that it promises."
+import json
+import re
+import shlex
+
+import jsonschema
+import pytest
+import yaml
+from children import CHAPTERS, Layer, each_flavour, git, results, tree
+from helpers import kit_env, lint_workflows, sh
+
+pytestmark = each_flavour
+SETUP = 'import sys; from mlops_kit.train import compose, fit; '
+HASH = SETUP + """
+from hashlib import sha256
+run = fit(compose(['trainer.max_epochs=1', 'out=build/same', f'data.path={compose().data.path}']))
+import torch
+state = torch.load(run.checkpoint, weights_only=False)['state_dict']
+print(sha256(b''.join(v.cpu().numpy().tobytes() for v in state.values())).hexdigest())"""
+TRACKED = """
+import json, sys
+from mlops_kit.tracking import read_run
+r = read_run(sys.argv[1])
+print(json.dumps([r.config, r.summary, r.exit_code]))"""
+
+
+@pytest.fixture
+def ran(child):
+    "The child after `mlops-kit run nbs --set ci`"
+    return child if child.ci else None
+
+
+def test_kit_is_out_of_sight(child):
+    "The child's library comes from the wheel"
+    where = child.python('import mlops_kit, sys; print(mlops_kit.__file__)').strip()
+    assert where.startswith(str(child.env.path))
+
+
+def test_all_is_in_step(child):
+    "`mlops-kit check` says ok to every question, and exporting again changes nothing"
+    found = json.loads(child.kit('check --json', ok=False).stdout)
+    assert not [f for f in found if f['ok'] is not True]
+    child.run('nbdev_export')
+    assert git(child.path, 'status', '--porcelain') == ''
+
+
+def test_chapters_pass(ran):
+    "Every chapter passes with the parameter set `ci`"
+    assert ran.ci.returncode == 0, ran.ci.stdout
+    assert {n: r['status'] for n, r in ran.records().items() if n in CHAPTERS} == dict.fromkeys(CHAPTERS, 'passed')
+
+
+def test_ci_stays_below_build(ran):
+    "A parameter set writes below build/SET: real results and sources stay as they were, byte for byte"
+    assert (tree(ran.path), results(ran.path)) == ran.before
+    assert {'data', 'models', 'reports', 'runs'} <= {f.name for f in (ran.path / 'build/ci').iterdir()}
+    assert {f.name for f in (ran.path / 'build').iterdir()} == {'ci'}
+
+
+def test_run_records_are_valid(ran):
+    "Each run.json keeps the schema, and says what ran, from which commit, with which lock"
+    from mlops_kit.runs import RUN_SCHEMA
+    files = list((ran.path / 'build/ci/runs').glob('*/*/run.json'))
+    assert len(files) > len(CHAPTERS)
+    for file in files:
+        record = json.loads(file.read_text(encoding='utf-8'))
+        jsonschema.validate(record, RUN_SCHEMA)
+        assert record['status'] == 'passed'
+        assert record['provenance']['commit'] == git(ran.path, 'rev-parse', 'HEAD').strip()
+        assert record['provenance']['lock']
+        assert not record['provenance']['dirty']
+
+
+def test_trainings_know_their_chapter(ran):
+    "A training run names the notebook run that it was part of"
+    found = [json.loads(f.read_text()) for f in (ran.path / 'build/ci/runs').glob('*/*/run.json')]
+    notebooks = {r['id'] for r in found if r['kind'] == 'notebook'}
+    trained = [r for r in found if r['kind'] != 'notebook']
+    assert trained
+    assert {r['parent'] for r in trained} <= notebooks
+
+
+def test_plain_papermill_runs_a_chapter(ran, tmp_path):
+    "A chapter is an ordinary notebook: papermill runs it, and injects overrides"
+    words = ['nbs/03_train.ipynb', tmp_path / 'out.ipynb', '--cwd', 'nbs', '-k', 'python3', '--no-progress-bar']
+    ran.run('papermill', *words, '-y', 'overrides: [out=build/ci, trainer.max_epochs=1]')
+    cells = json.loads((tmp_path / 'out.ipynb').read_text())['cells']
+    assert any('injected-parameters' in c['metadata'].get('tags', []) for c in cells)
+
+
+def test_own_tests_pass(ran):
+    "The child's pytest passes, and tries every config"
+    out = ran.run('pytest', '-q', '-p', 'no:cacheprovider').stdout
+    configs = [f for f in (ran.path / 'configs').glob('*/*.yaml') if f.parent.name != 'notebooks']
+    counts = {word: int(n) for n, word in re.findall(r'(\d+) (passed|skipped)', out)}
+    assert sum(counts.values()) >= len(configs)
+    assert counts.get('skipped', 0) <= 1, out
+
+
+def test_configs_are_short(child):
+    "A choice of a group is at most 15 lines"
+    found = {f.relative_to(child.path).as_posix(): len(f.read_text().splitlines()) for f in (child.path / 'configs').glob('*/*.yaml')}
+    assert not {name: n for name, n in found.items() if n > 15}
+    groups = {f.parent.name for f in (child.path / 'configs').glob('*/*.yaml')}
+    assert groups >= set('data model trainer logger callbacks experiment hparams_search debug notebooks'.split())
+
+
+def test_workflows_are_clean(child):
+    "The child's workflows pass actionlint, zizmor and check-jsonschema, and stay small"
+    assert lint_workflows(child.path / '.github/workflows') == ''
+    flows = [yaml.safe_load(f.read_text()) for f in (child.path / '.github/workflows').glob('*.yml')]
+    assert sum(len(job['steps']) for flow in flows for job in flow['jobs'].values()) <= 8
+
+
+@pytest.mark.full
+def test_chapters_in_full(child, flavour):
+    "Every chapter passes in full, and the model beats its baseline by an interval that excludes zero"
+    child.kit('run nbs')
+    assert {n: r['status'] for n, r in child.records('.').items() if n in CHAPTERS} == dict.fromkeys(CHAPTERS, 'passed')
+    report = json.loads((child.path / 'reports/evaluation.json').read_text())
+    assert report['naive']['low'] > 0, report
+    assert report['strong']['verdict'] in ('better', 'tied', 'worse')
+    if flavour == 'image': assert report['value'] >= 0.985
+
+
+def trials(child):
+    "Number and state of each trial of the study in build/study"
+    code = "import json, optuna; from mlops_kit.sweep import open_study; " \
+           "print(json.dumps([[t.number, t.state.name, t.params] for t in open_study('build/study').trials]))"
+    return json.loads(child.python(code).splitlines()[-1])
+
+
+@pytest.mark.full
+def test_sweep_resumes(child):
+    "A study of 6 trials has 6; asked for 8, it goes on with the same file and keeps the first 6"
+    child.kit('sweep out=build/study hydra.sweeper.n_trials=6 trainer.max_epochs=3')
+    first = trials(child)
+    assert [n for n, *_ in first] == list(range(6))
+    assert {state for _, state, _ in first} <= {'COMPLETE', 'PRUNED'}
+    child.kit('sweep out=build/study hydra.sweeper.n_trials=8 trainer.max_epochs=3')
+    assert (len(trials(child)), trials(child)[:6]) == (8, first)
+
+
+@pytest.mark.full
+def test_same_seed_same_weights(child):
+    "Two processes with the same seed and threads train the same weights, bit for bit"
+    child.python('from mlops_kit.train import *; from hydra.utils import instantiate; instantiate(compose().data).prepare_data()')
+    first, second = (child.python(HASH).splitlines()[-1] for _ in range(2))
+    assert first == second
+    assert re.fullmatch('[0-9a-f]{64}', first)
+
+
+@pytest.mark.full
+def test_tracked_run_equals_record(child):
+    "What W&B stored offline is what run.json says"
+    child.kit('train trainer.max_epochs=2 out=build/tracked')
+    folder = next((child.path / 'build/tracked/runs/train').iterdir())
+    config, summary, code = json.loads(child.run('python', '-c', TRACKED, folder).stdout.splitlines()[-1])
+    record = json.loads((folder / 'run.json').read_text())
+    assert (config, code) == (record['config'], 0)
+    last = {k.removeprefix('last/'): v for k, v in record['metrics'].items() if k.startswith('last/')}
+    assert last
+    assert {k: summary[k] for k in last} == pytest.approx(last)
+
+
+def run_workflow(file, checkout, env):
+    "Run each `run:` step of each job in order, as the runner would; `uses:` steps are the runner's"
+    flow = yaml.safe_load(file.read_text(encoding='utf-8'))
+    for job in flow['jobs'].values():
+        for step in job['steps']:
+            if 'run' not in step: continue
+            variables = {**flow.get('env', {}), **job.get('env', {}), **step.get('env', {}), 'CI': 'true', 'GITHUB_ACTIONS': 'true'}
+            assert '${{' not in str([step['run'], variables])
+            where = checkout / step.get('working-directory', '.')
+            env.run('/bin/bash', '--noprofile', '--norc', '-eo', 'pipefail', '-c', step['run'], cwd=where, env=variables)
+        yield from (s['with']['path'].split() for s in job['steps'] if 'upload-artifact' in s.get('uses', ''))
+
+
+@pytest.mark.full
+def test_workflows_run(child, tmp_path):
+    "The child's workflows run as they stand on a fresh checkout, and leave what they upload"
+    git(tmp_path, 'clone', '-q', child.path, 'checkout')
+    env = Layer(child.env, tmp_path / 'env')
+    for file in sorted((child.path / '.github/workflows').glob('*.yml')):
+        for paths in run_workflow(file, tmp_path / 'checkout', env):
+            assert not [p for p in paths if not list((tmp_path / 'checkout').glob(p))]
+
+
+def typed(text):
+    "The commands in the fenced shell blocks of a page, without comments"
+    blocks = re.findall(r'^```(?:sh|bash|shell)\n(.*?)^```', text, re.M | re.S)
+    lines = [re.sub(r'\s+#.*', '', line).strip() for block in blocks for line in block.splitlines()]
+    return [line for line in lines if line and not line.startswith('#')]
+
+
+@pytest.mark.full
+def test_as_a_new_user(kit, wheel, flavour, tmp_path):
+    "`copier copy` without trust from the clone, then every command of the child's own README in one shell, on a fresh environment"
+    if flavour != 'image': pytest.skip('once is enough: the environment takes minutes')
+    project, words = tmp_path / 'somewhere else' / 'digits', shlex.split('copier copy --defaults')
+    project.parent.mkdir()
+    kit_env('base', wheel).run(*words, kit, project, cwd=tmp_path)
+    page = project / 'README.md' if (project / 'README.md').exists() else project / 'nbs/index.ipynb'
+    text = page.read_text() if page.suffix == '.md' else '\n\n'.join(''.join(c['source']) for c in json.loads(page.read_text())['cells'])
+    lines = [c if not c.startswith('jupyter lab') else 'jupyter lab --version' for c in typed(text)]
+    assert [c for c in lines if 'requirements.txt' in c]
+    assert [c for c in lines if c.startswith('mlops-kit run')]
+    (tmp_path / 'typed.sh').write_text('set -ex\n' + '\n'.join(lines))
+    path = {'PYTHONPATH': '', 'CI': '', 'WANDB_MODE': 'offline'}
+    sh(['bash', tmp_path / 'typed.sh'], cwd=project, env=path, timeout=1500)
+    assert sh(['git', 'status'], cwd=project, ok=False).returncode  # nobody made it a repo

@@ -1,0 +1,118 @@
+"The first page: every command on it is executed here or shown to be executed elsewhere, and its tree is the real one."
+import re
+import shlex
+import sys
+
+import pytest
+from children import new_project
+from helpers import ROOT, settings, sh
+from test_children import typed
+
+pytestmark = pytest.mark.xdist_group('image')
+README = (ROOT / 'README.md').read_text(encoding='utf-8')
+COMMANDS = [*typed(README), *re.findall(r'^\| `(.*?)`', README, re.M)]
+PLUMBING = {'setup.py', 'pyproject.toml'}
+
+
+@pytest.fixture
+def image(children): return children('image')
+
+
+def in_child(*more):
+    "The command as it stands in a project, with `more` to keep it short and away from real results"
+    return lambda command, image, **_: image.run('/bin/bash', '-ec', f'{command} {" ".join(more)}')
+
+
+def runs(command, image, **_): assert (image.ci.args[1:], image.ci.returncode) == (command.split()[1:], 0), image.ci.stdout
+
+
+def makes(command, **_):
+    "CI runs `make demo` and `make test`: here it is enough that they are targets"
+    listed = sh('make', cwd=ROOT).stdout
+    assert re.search(rf'^{command}  +\S', listed, re.M)
+
+
+def clones(command, **_): assert command == f'git clone {settings()["git_url"]} && cd {settings()["repo"]}'
+
+
+def installs(command, **_):
+    "The requirement names this kit, and what it brings is what the children of these tests are installed from"
+    requirement = shlex.split(command)[2]
+    assert requirement == f'{settings()["lib_name"]}[project] @ git+{settings()["git_url"]}'
+
+
+def copies(command, kit, tmp_path, **_):
+    "Copier from the clone in place of the address"
+    assert settings()['git_url'] in command
+    words = shlex.split(command.replace(settings()['git_url'], str(kit)))
+    sh([sys.executable, '-m', words[0], words[1], '--defaults', *words[2:]], cwd=tmp_path)
+    assert (tmp_path / words[3] / 'settings.ini').exists()
+
+
+def news(command, kit, image, wheel, tmp_path, **_):
+    "A project on a table of one's own"
+    words = dict(zip(*[iter(shlex.split(command)[3:])] * 2))
+    table = tmp_path / words['--data']
+    table.write_text(f'{words["--target"]},rooms\n' + ''.join(f'{i * 3.5},{i % 7}\n' for i in range(40)))
+    new_project(kit, image.env, wheel, tmp_path / shlex.split(command)[2], '--data', table, '--target', words['--target'])
+
+
+def checks(command, image, tmp_path, **_):
+    "A table against the contract that it suggested"
+    words = shlex.split(command)
+    (tmp_path / 'contracts').mkdir()
+    (tmp_path / words[3]).write_text('a,b\n' + ''.join(f'{i},{i % 3}\n' for i in range(30)))
+    image.kit('data infer', words[3], '-o', words[4], cwd=tmp_path)
+    image.run('/bin/bash', '-ec', command, cwd=tmp_path)
+
+
+def in_new_user_test(command, **_):
+    "test_as_a_new_user types this, since the child's own page says it too"
+    page = (ROOT / 'template/nbs/index.ipynb').read_text(encoding='utf-8')
+    assert all(part in page or part.startswith('cd ') for part in command.split(' && '))
+
+
+HOW = {
+    r'git clone \S+ && cd \S+': clones, r'make [a-z-]+': makes, r'pip install "mlops-kit.*"': installs, r'copier copy \S+ \S+': copies,
+    r'mlops-kit new \S+ --data \S+ --target \S+': news, r'mlops-kit data check \S+ \S+': checks,
+    r'mlops-kit run nbs --set ci': runs, r'mlops-kit train .*': in_child('trainer.max_epochs=1', 'out=build/readme'),
+    r'mlops-kit sweep .*': in_child('hydra.sweeper.n_trials=2', 'trainer.max_epochs=1', 'out=build/readme'),
+    r'mlops-kit (check --fix|runs list|params \S+)': in_child(),
+    r'cd digits|python -m venv .*|pip install -r requirements.txt|nbdev_export|mlops-kit run nbs': in_new_user_test}
+
+
+@pytest.mark.parametrize('command', COMMANDS)
+def test_command_works(command, kit, image, wheel, tmp_path):
+    "Whoever types what the page says gets what it promises"
+    ways = [way for pattern, way in HOW.items() if re.fullmatch(pattern, command)]
+    assert len(ways) == 1, f'say in HOW how {command!r} is executed'
+    ways[0](command, kit=kit, image=image, wheel=wheel, tmp_path=tmp_path)
+
+
+def test_page_is_short():
+    "At most 150 lines, the first command by line 12, every picture there"
+    lines = README.splitlines()
+    assert len(lines) <= 150
+    assert next(n for n, line in enumerate(lines, 1) if COMMANDS[0] in line) <= 12
+    assert not [p for p in re.findall(r'!\[.*?\]\((?!http)(.*?)\)', README) if not (ROOT / p).is_file()]
+    assert not [p for p in re.findall(r'(?<!!)\[[^\]]*\]\((?!http|#)(.*?)\)', README) if not (ROOT / p).exists()]
+
+
+def printed_tree():
+    "Path to purpose, as the page prints it"
+    block = re.search(r'^( *)digits/\n((?:\1 *\S.*\n)+)', README, re.M)
+    found, top = {}, ''
+    for line in block[2].splitlines():
+        indent, name, why = re.fullmatch(rf'{block[1]}( *)(\S+)\s+(\S.*)', line).groups()
+        top = top if indent else name
+        found[(top if indent else '') + name] = why
+    return found
+
+
+def test_tree_is_real(image):
+    "The tree on the page is the generated one: a purpose for each file, nothing made up, nothing left out but plumbing"
+    names = sh(['git', 'ls-files', '-z'], cwd=image.path).stdout.split('\0')[:-1]
+    tops = {n.split('/')[0] + '/' * ('/' in n) for n in names} - PLUMBING
+    renamed = {p.replace('digits/', 'image_child/') for p in printed_tree()}
+    chapters = {n for n in names if n.startswith('nbs/')}
+    assert renamed == {t for t in tops if not t.startswith('.') or t == '.github/'} | chapters

@@ -1,0 +1,248 @@
+"What the template renders, for every flavour, for awkward answers and for impossible ones."
+import json
+import keyword
+import re
+import shutil
+import sys
+import tomllib
+from configparser import ConfigParser
+from importlib.metadata import packages_distributions
+from pathlib import Path
+
+import nbformat
+import pytest
+import yaml
+from children import CHAPTERS, FLAVOURS, commit_all, render, tree
+from helpers import ROOT, files, sh
+
+SNIPPETS = [f for f in sorted((ROOT / 'tests/snippets').iterdir()) if f.name not in ('.gitattributes', 'ruff.toml')]
+INCLUDE = re.compile(r"\{~ include 'template/flavours/.*\.ipynb'.* ~\}\n?")
+WILD = {
+    'project': 'Zoë\'s "digits" \\ 100% 🐧 {x} #1 & <b>',
+    'description': 'Says "8" or \'3\' — naïve, 50% sure; C:\\new\\table = {{ x }} $y$ 日本 🐧 ${a} #no',
+    'user_name': 'Åsa "O\'Neill" \\ 日本 🐧 %s'}
+OWN = {'task': 'tabular', 'data': 'my data/prices %1.csv', 'target': 'Preis in € "netto" \\ 🐧'}
+ANSWERS = {**FLAVOURS, 'own': {**OWN, 'target': 'price', 'data': 'my.csv'}, 'wild': WILD, 'wild-tabular': {**WILD, **OWN}}
+
+
+def repo(folder, *sources):
+    "A template made of our copier.yml and `sources`"
+    (folder / 'template').mkdir(parents=True)
+    shutil.copy(ROOT / 'copier.yml', folder)
+    for f in sources: shutil.copy(f, folder / 'template')
+    return commit_all(folder)
+
+
+@pytest.fixture(scope='module')
+def echoed(tmp_path_factory):
+    "The snippets, rendered as if they were the template"
+    folder = tmp_path_factory.mktemp('snippets')
+    return render(repo(folder / 'repo', *SNIPPETS), folder / 'out')
+
+
+@pytest.mark.parametrize('snippet', SNIPPETS, ids=lambda f: f.name)
+def test_foreign_syntax_is_left_alone(echoed, snippet):
+    "A file that holds no delimiter of ours renders byte for byte, whatever language it is in"
+    assert (echoed / snippet.name).read_bytes() == snippet.read_bytes()
+
+
+@pytest.mark.parametrize('text', ['`x`{=html}', '{==marked==}', '{~~old~>new~~}', 'while(1){;}'])
+def test_a_clash_is_loud(tmp_path, text):
+    "The few notations that do look like ours stop the rendering; they are not swallowed"
+    from jinja2 import TemplateSyntaxError
+    (tmp_path / 'clash.txt').write_text(text)
+    with pytest.raises(TemplateSyntaxError): render(repo(tmp_path / 'repo', tmp_path / 'clash.txt'), tmp_path / 'out')
+
+
+def template_files():
+    "Every file of the template"
+    return [name for name in files() if name.startswith('template/')]
+
+
+def test_template_has_unix_lines():
+    "Rendering turns CR LF into LF, so no text file of the template may need it"
+    data = {name: (ROOT / name).read_bytes() for name in template_files()}
+    assert not [name for name, b in data.items() if b'\r\n' in b and b'\0' not in b]
+
+
+def test_comments_close_where_they_open():
+    "An opener of a comment swallows text up to the next closer, so each stands closed on its own line"
+    lines = [line for name in template_files() for line in (ROOT / name).read_bytes().splitlines()]
+    assert not [line for line in lines if b'{;' in re.sub(rb'\{;[^;]*;\}', b'', line)]
+
+
+def template_notebooks():
+    "Every notebook of the template"
+    return [name for name in template_files() if name.endswith('.ipynb')]
+
+
+@pytest.mark.parametrize('name', template_notebooks())
+def test_template_notebook_opens(name):
+    "A template notebook is a clean, valid notebook as it stands, or one line that includes a flavour's"
+    text = (ROOT / name).read_text(encoding='utf-8')
+    if name.startswith('template/nbs/') and text.startswith('{~'): assert INCLUDE.fullmatch(text)
+    else: clean(nbformat.reads(text, 4))
+
+
+def clean(nb):
+    "Hold a notebook to what is committed: valid, with ids, nothing run"
+    nbformat.validate(nb)
+    assert all(c.id for c in nb.cells)
+    assert not [c for c in nb.cells if c.cell_type == 'code' and (c.outputs or c.execution_count)]
+
+
+@pytest.fixture(scope='module')
+def rendered(kit, tmp_path_factory):
+    "Each set of answers, rendered once"
+    made = {}
+
+    def get(name):
+        if name not in made: made[name] = render(kit, tmp_path_factory.mktemp('out') / name, **ANSWERS[name])
+        return made[name]
+
+    return get
+
+
+every = pytest.mark.parametrize('name', ANSWERS)
+
+
+def test_copier_needs_no_trust(kit, tmp_path):
+    "`copier copy` as a person types it: no --trust, exit code 0, nothing to answer"
+    res = sh([sys.executable, '-m', 'copier', 'copy', '--defaults', kit, tmp_path / 'digits'], ok=False)
+    assert res.returncode == 0, res.stdout
+    assert {'settings.ini', 'nbs', 'configs', '.copier-answers.yml'} <= {f.name for f in (tmp_path / 'digits').iterdir()}
+
+
+@every
+def test_nothing_is_left_to_fill(rendered, name):
+    "No delimiter of ours survives, in a file or in its name"
+    for file in (f for f in rendered(name).rglob('*') if f.is_file()):
+        assert not re.search(r'\{[=~;]', str(file))
+        assert not re.search(rb'\{= | =\}|\{~ | ~\}|\{; | ;\}', file.read_bytes()), file
+
+
+@every
+def test_project_is_small(rendered, name):
+    "At most 60 files, none of them empty but an __init__.py, and every chapter is there"
+    found = [f for f in rendered(name).rglob('*') if f.is_file()]
+    assert len(found) <= 60
+    assert not [f for f in found if not f.stat().st_size and f.name != '__init__.py']
+    assert {f.stem for f in found if f.parent.name == 'nbs'} == set(CHAPTERS)
+
+
+READERS = {'.yaml': yaml.safe_load, '.yml': yaml.safe_load, '.toml': tomllib.loads, '.json': json.loads,
+           '.py': lambda s: compile(s, 'x', 'exec'), '.ipynb': lambda s: clean(nbformat.reads(s, 4))}
+
+
+@every
+def test_files_are_valid(rendered, name):
+    "YAML, TOML, JSON, Python and notebooks parse, whatever was answered"
+    for file in (f for f in rendered(name).rglob('*') if f.suffix in READERS):
+        try: READERS[file.suffix](file.read_text(encoding='utf-8'))
+        except Exception as e: pytest.fail(f'{file}: {e}')
+
+
+def ini(folder):
+    "settings.ini as a dict"
+    parser = ConfigParser(delimiters=['='])
+    parser.read(folder / 'settings.ini', encoding='utf-8')
+    return dict(parser['DEFAULT'])
+
+
+@pytest.mark.parametrize('name', ['wild', 'wild-tabular'])
+def test_free_text_survives(rendered, name):
+    "Quotes, backslashes, emoji, percent and hash signs arrive as they were typed"
+    folder, cfg = rendered(name), ini(rendered(name))
+    assert (cfg['description'], cfg['author']) == (WILD['description'], WILD['user_name'])
+    assert yaml.safe_load((folder / '.copier-answers.yml').read_text(encoding='utf-8')).items() >= ANSWERS[name].items()
+    first = nbformat.read(folder / 'nbs/index.ipynb', 4).cells[0]
+    assert first.cell_type == 'markdown'
+    assert WILD['project'] in first.source
+
+
+def test_own_data_survives(rendered):
+    "The names of the user's file and column reach the config unchanged"
+    config = yaml.safe_load((rendered('wild-tabular') / 'configs/data/table.yaml').read_text(encoding='utf-8'))
+    words = list(leaves(config))
+    assert OWN['target'] in words
+    assert any(str(w).endswith(OWN['data']) for w in words)
+
+
+def leaves(x):
+    "The values in nested dicts and lists"
+    if isinstance(x, dict): x = list(x.values())
+    if isinstance(x, list): yield from (v for part in x for v in leaves(part))
+    else: yield x
+
+
+@pytest.mark.parametrize('name', ['wild', 'wild-tabular'])
+def test_awkward_answers_export(rendered, name):
+    "nbdev and setuptools read such a project, and its modules come out"
+    from mlops_kit.check import remake
+    folder = rendered(name)
+    remake(folder)
+    package = folder / ini(folder)['lib_path']
+    assert {'data.py', 'model.py', '_modidx.py'} <= {f.name for f in package.iterdir()}
+    shown = sh([sys.executable, 'setup.py', '--description', '--author'], cwd=folder, env={'PYTHONUTF8': '1'}).stdout
+    assert all(WILD[k] in shown for k in ('description', 'user_name')), shown
+
+
+@pytest.mark.parametrize(('project', 'package'), [
+    ('Digits', 'digits'), ('My  Project-2', 'my_project_2'), ('2026 sales', 'sales'), ('Zoë', 'zo'), ('日本', 'project'),
+    ('test', 'test_project'), ('json', 'json_project'), ('class', 'class_project'), ('torch', 'torch_project')])
+def test_package_name_follows(kit, tmp_path, project, package):
+    "Any name of a project gives a package name that can be imported"
+    assert ini(render(kit, tmp_path / 'out', project=project))['lib_path'] == package
+
+
+BAD = [
+    *(({'package': p}, 'not a package name') for p in ['my-package', '2fast', 'Upper', 'a b', 'naïve', 'a.b', '../up', '_x', 'x\n', '']),
+    *(({'package': p}, 'is taken') for p in 'class json torch test tests nbs data mlops_kit yaml sklearn'.split()),
+    ({'user_email': 'nobody'}, 'address'), ({'user_email': 'a@b c'}, 'address'), ({'user_email': 'a@b\n[x]'}, 'address'),
+    ({'description': 'one\ntwo'}, 'One line'), ({'description': '  '}, 'One line'), ({'user_name': 'a\nlicense = none'}, 'One line'),
+    ({'project': ''}, 'name'), ({'project': 'a\nb'}, 'one line'), ({'project': 'x' * 81}, '80'),
+    ({'task': 'text'}, 'choice'), ({'task': 'tabular', 'data': 'my.csv'}, 'column to predict'),
+    ({'task': 'image', 'data': 'my.csv', 'target': 'y'}, 'tabular')]
+
+
+@pytest.mark.parametrize(('answers', 'reason'), BAD, ids=[f'{k}={str(list(a.values())[-1])[:12]!r}' for a, _ in BAD for k in [list(a)[-1]]])
+def test_impossible_answers_are_refused(kit, tmp_path, answers, reason):
+    "An answer that cannot work is refused with a reason, and nothing is written"
+    with pytest.raises(ValueError, match=reason): render(kit, tmp_path / 'out', **answers)
+    assert not (tmp_path / 'out').exists()
+
+
+def taken():
+    "The names that copier.yml refuses"
+    return set(yaml.safe_load((ROOT / 'copier.yml').read_text(encoding='utf-8'))['taken']['default'].split())
+
+
+def test_taken_names_are_complete():
+    "The list holds keywords, the standard library, what the lock installs and the folders of a project"
+    folders = {f.split('/')[1] for f in template_files()} - {'flavours'}
+    names = {*keyword.kwlist, *sys.stdlib_module_names, *packages_distributions(), *folders}
+    possible = {n for n in names if re.fullmatch('[a-z][a-z0-9_]*', n)}
+    assert sorted(possible - taken()) == []
+
+
+def test_existing_files_are_not_touched(kit, tmp_path):
+    "`mlops-kit new` refuses a folder with something in it, and leaves it as it was"
+    from mlops_kit.project import InputError
+    from mlops_kit.scaffold import new
+    (tmp_path / 'README.md').write_text('mine')
+    with pytest.raises(InputError, match='not empty'): new(tmp_path, source=str(kit), defaults=True)
+    assert [(f.name, f.read_text()) for f in tmp_path.iterdir()] == [('README.md', 'mine')]
+
+
+def test_flavours_differ_only_where_they_may(rendered):
+    "Flavours share every chapter but 00_data, 01_explore and 02_model"
+    image, tabular = (rendered(name) for name in FLAVOURS)
+    same = [c for c in CHAPTERS if (image / f'nbs/{c}.ipynb').read_bytes() == (tabular / f'nbs/{c}.ipynb').read_bytes()]
+    assert {'03_train', '04_sweep', '05_evaluate'} <= set(same)
+
+
+def test_the_clone_is_complete(kit):
+    "The snapshot that children come from is this tree, and nothing in it is ignored by an ignore file of the template"
+    here = {str(p.relative_to(ROOT)) for p in (ROOT / 'template').rglob('*') if p.is_file() and '__pycache__' not in p.parts}
+    assert here <= tree(kit).keys()
+    assert not Path(kit).is_relative_to(ROOT)
