@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from hashlib import file_digest
 from math import isfinite
 from pathlib import Path
-from .project import InputError, KitError, find_root, nearest, need, provenance
+from .project import InputError, KitError, find_root, nearest, need, provenance, write_json
 from .record import new_run, read_run_json
 
 # %% ../nbs/22_train.ipynb #f68baadb
@@ -154,7 +154,9 @@ def _interruptible():
         raise KeyboardInterrupt from None
 
 # %% ../nbs/22_train.ipynb #b5168042
-def _watcher(monitor, seen):
+def _metrics(trainer): return {k:v.item() for k,v in trainer.callback_metrics.items()}
+
+def _watcher(monitor, seen, history):
     from pytorch_lightning.callbacks import LambdaCallback
     last = {}
     def note(trainer, _):
@@ -163,6 +165,7 @@ def _watcher(monitor, seen):
     def batch(trainer, _, outputs, *args): last['loss'] = outputs['loss'] if isinstance(outputs, dict) else outputs
     def epoch(trainer, model):
         note(trainer, model)
+        history.append({'epoch':trainer.current_epoch} | _metrics(trainer))
         if last.get('loss') is not None and not last['loss'].isfinite().all():
             raise InputError(f'the loss became {last["loss"].item()} in epoch {trainer.current_epoch}; a lower learning rate may help')
     return LambdaCallback(on_validation_end=note, on_train_batch_end=batch, on_train_epoch_end=epoch)
@@ -190,8 +193,6 @@ def _build(cfg, run, loggers, watcher):
     return data,model,_made(cfg, 'trainer', **more)
 
 # %% ../nbs/22_train.ipynb #dc0a97cb
-def _metrics(trainer): return {k:v.item() for k,v in trainer.callback_metrics.items()}
-
 def _run(trainer, model, data, monitor):
     try:
         with _interruptible(): trainer.fit(model, data)
@@ -264,6 +265,7 @@ class Fit:
     value:float # The best value of the monitored metric
     epoch:int # In which epoch
     metrics:dict # The best value and its epoch, and the last value of everything logged
+    history:list # What each epoch logged; also in the run folder, as history.json
     path:Path # The run folder
     checkpoint:Path # The best weights; None when none were kept
 
@@ -271,14 +273,15 @@ def _fit(cfg, run, loggers):
     import pytorch_lightning as pl, torch
     torch.set_num_threads(cfg.threads)
     pl.seed_everything(cfg.seed, workers=True)
-    seen = []
-    data,model,trainer = _build(cfg, run, loggers, _watcher(cfg.monitor, seen))
+    seen,history = [],[]
+    data,model,trainer = _build(cfg, run, loggers, _watcher(cfg.monitor, seen, history))
     for l in loggers: l.log_hyperparams(run.record['config'])
-    _run(trainer, model, data, cfg.monitor)
+    try: _run(trainer, model, data, cfg.monitor)
+    finally: write_json(run.path/'history.json', history)
     value,epoch,file = _best(trainer, seen, cfg.monitor, cfg.mode)
     metrics = {f'last/{k}':v for k,v in _metrics(trainer).items()} | {cfg.monitor:value, 'epoch':epoch}
     run.update(metrics=metrics, checkpoint=file and file.relative_to(run.path).as_posix())
-    return Fit(value, epoch, metrics, run.path, file)
+    return Fit(value, epoch, metrics, history, run.path, file)
 
 # %% ../nbs/22_train.ipynb #67d70514
 def fit(
@@ -364,6 +367,7 @@ def _hydra_main():
 # %% ../nbs/22_train.ipynb #f5e5f5a1
 def main():
     "Train from the command line; the arguments are Hydra's"
+    os.environ.setdefault('OMP_WAIT_POLICY', 'PASSIVE') # Threads that wait leave the cores to others
     logging.basicConfig(format='%(message)s', stream=sys.stdout)
     logging.getLogger('mlops_kit').setLevel(logging.INFO)
     try:
