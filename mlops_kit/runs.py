@@ -145,10 +145,18 @@ def _values(nb, entries, out, overrides, params):
     if more: typed['overrides'] = [*typed.get('overrides', known['overrides'].default), *more]
     return typed
 
-def _all_values(nbs, *args):
+# %% ../nbs/12_runs.ipynb #a73795a7
+def _takes(nb):
+    try: return set(read_params(nb))
+    except InputError: return set()
+
+def _all_values(nbs, entries, out, overrides, params):
+    takes = {nb:_takes(nb) for nb in nbs}
+    def given(nb, name): return name in takes[nb] or not any(name in t for t in takes.values())
     values,problems = {},[]
     for nb in nbs:
-        try: values[nb.stem] = _values(nb, *args)
+        mine = {k:v for k,v in params.items() if given(nb, k)}
+        try: values[nb.stem] = _values(nb, entries, out, overrides if given(nb, 'overrides') else [], mine)
         except InputError as e: problems.append(str(e))
     if problems: raise InputError('\n'.join(problems))
     return values
@@ -237,6 +245,8 @@ def _sockets(folder):
     if sys.platform=='win32': return {}
     return dict(KernelManager=dict(transport='ipc', ip=f'{folder}/k', connection_file=f'{folder}/kernel.json'))
 
+_quiet = dict(OMP_WAIT_POLICY='PASSIVE')
+
 def _execute(nb, cwd, env, watch):
     from papermill.engines import NotebookExecutionManager
     from traitlets.config import Config
@@ -249,7 +259,7 @@ def _execute(nb, cwd, env, watch):
         client = _client_class()(manager, kernel_name=_kernel_name(nb), config=Config(_sockets(folder)), log=log, **limits)
         client.watch = watch
         try:
-            with open(f'{folder}/log', 'wb') as f: client.execute(cwd=str(cwd), env=os.environ | dict(env, IN_TEST='1'), stdout=f, stderr=f)
+            with open(f'{folder}/log', 'wb') as f: client.execute(cwd=str(cwd), env=_quiet | os.environ | env, stdout=f, stderr=f)
         finally:
             watch.end()
             watch.log = Path(folder, 'log').read_bytes()
@@ -325,7 +335,7 @@ def _run(path, values, folder, root, prov, timeout, stop):
     file = f'{path.stem}.ipynb'
     with run:
         nb = _prepared(path, values, run.record['notebook'], _relative(run.path/file, root))
-        try: _execute(nb, path.parent, dict(MLOPS_KIT_RUN=run.id), watch)
+        try: _execute(nb, path.parent, dict(MLOPS_KIT_RUN=run.id, IN_TEST='1'), watch)
         except Exception as e: exception = e
         status,fields = _verdict(nb, watch, exception)
         if status!='passed': nb.metadata.papermill.exception = True
