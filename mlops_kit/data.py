@@ -7,7 +7,7 @@ __all__ = ['MISSING', 'MIN_ROWS', 'SMALL', 'read_table', 'task_of', 'infer_contr
            'load_contract', 'check_table', 'require_table', 'drop_unlabelled', 'require_usable', 'fingerprint',
            'bucket', 'split_keys', 'split_time', 'split']
 
-# %% ../nbs/20_data.ipynb #00e0cc52
+# %% ../nbs/20_data.ipynb #fc628627
 import csv, re, warnings
 from hashlib import blake2b
 from io import StringIO
@@ -19,7 +19,7 @@ import numpy as np, pandas as pd, yaml
 from pandas.api import types
 from .project import InputError, nearest
 
-# %% ../nbs/20_data.ipynb #9085750a
+# %% ../nbs/20_data.ipynb #d9d571e8
 def _decode(path, encoding=None):
     raw = path.read_bytes()
     wide = raw[:2] in (b'\xff\xfe', b'\xfe\xff')
@@ -29,26 +29,27 @@ def _decode(path, encoding=None):
         if '\0' not in text: return text
     raise InputError(f'{path} is not a text table{f" in {encoding}" if encoding else ""}: save it as CSV (UTF-8) or Parquet')
 
-# %% ../nbs/20_data.ipynb #74618b07
 def _sniff(text):
     def fit(sep):
-        rows = csv.reader(StringIO(text[:100_000]), delimiter=sep)
+        rows = csv.reader(text[:100_000].splitlines(), delimiter=sep)
         widths = [len(r) for r in islice(rows, 100) if r]
         return (widths[0]>1) * widths.count(widths[0])/len(widths)
     return max('\t;|,', key=fit)
 
-# %% ../nbs/20_data.ipynb #b974daf2
+# %% ../nbs/20_data.ipynb #d46d1f04
 def _names(names, path):
     names = [normalize('NFC', str(n)).strip() or f'unnamed_{i}' for i,n in enumerate(names)]
     twice = sorted({n for n in names if names.count(n)>1})
     if twice: raise InputError(f'{path} has several columns called {", ".join(twice)}: rename them so that each name is there once')
     return names
 
-# %% ../nbs/20_data.ipynb #df40a5f3
 MISSING = ['', '?', '-', '--', '.', 'NA', 'N/A', 'n/a', '#N/A', '<NA>', 'NaN', 'nan', 'NULL', 'null', 'None']
 
-def _reason(e): return 'its rows have more fields than its header' if 'Length of header' in str(e) else str(e).split('C error: ')[-1].strip()
+def _reason(e):
+    if 'Length of header' in str(e): return 'its rows have more fields than its header'
+    return str(e).split('C error: ')[-1].strip()
 
+# %% ../nbs/20_data.ipynb #204e3bb9
 def _once(s, f):
     codes,u = pd.factorize(s)
     return f(pd.Series(u, dtype='str')).reindex(codes).set_axis(s.index)
@@ -63,26 +64,24 @@ def _cells(text, sep, missing, path):
     if len(df): df = df.apply(lambda s: _once(s, lambda u: u.str.strip()[lambda u: ~u.isin(missing)].reindex(u.index)))
     return df.dropna(how='all').reset_index(drop=True)
 
-# %% ../nbs/20_data.ipynb #f7fb452b
-def _sure(mark, other): return rf'[+-]?(?:\d+{mark}(?:\d\d?|\d{{4,}})|0{mark}\d+|\d{{1,3}}(?:{other}\d{{3}})+{mark}\d+|\d{{1,3}}(?:{other}\d{{3}}){{2,}})'
+# %% ../nbs/20_data.ipynb #42a8ed71
+_SURE = [rf'[+-]?(?:\d+{m}(?:\d\d?|\d{{4,}})|0{m}\d+|\d{{1,3}}(?:{o}\d{{3}})+{m}\d+|\d{{1,3}}(?:{o}\d{{3}}){{2,}})'
+    for m,o in ((',', r'\.'), (r'\.', ','))]
 
 def _votes(s):
     u = pd.Series(s.dropna().unique()[:10_000], dtype='str')
-    return np.array([u.str.fullmatch(_sure(*m)).sum() for m in ((',', r'\.'), (r'\.', ','))])
+    return np.array([u.str.fullmatch(p).sum() for p in _SURE])
 
 def _mark(votes, default): return default if votes[0]==votes[1] else ',.'[votes.argmax()]
-
-# %% ../nbs/20_data.ipynb #c82a4486
-def _all(s, pattern): return s.iloc[:50].str.fullmatch(pattern).all() and s.str.fullmatch(pattern).all()
 
 def _number(s, mark):
     m,other = (r',', r'\.') if mark==',' else (r'\.', ',')
     digits = rf'(?:\d+|\d{{1,3}}(?:{other}\d{{3}})+)'
-    if not _all(s, rf'[+-]?(?:(?:{digits}(?:{m}\d*)?|{m}\d+)(?:[eE][+-]?\d+)?|inf)'): return
-    if s.str.fullmatch(r'[+-]?(?:0\d.*|\d{19,})').any(): return
+    number = rf'[+-]?(?:(?:{digits}(?:{m}\d*)?|{m}\d+)(?:[eE][+-]?\d+)?|inf)'
+    if not all(x.str.fullmatch(number).all() for x in (s[:50], s)) or s.str.fullmatch(r'[+-]?(?:0\d.*|\d{19,})').any(): return
     return pd.to_numeric(s.str.replace('.' if mark==',' else ',', '', regex=False).str.replace(mark, '.', regex=False))
 
-# %% ../nbs/20_data.ipynb #72184c39
+# %% ../nbs/20_data.ipynb #9faddb79
 def _date(s, mark):
     if not s.iloc[:50].str.match(r'\d{1,4}[-./]\d{1,2}[-./]\d{1,4}').all(): return
     for day in ('ISO8601', '%d.%m.%Y', '%d/%m/%Y', '%d-%m-%Y', '%m/%d/%Y'):
@@ -93,9 +92,9 @@ def _date(s, mark):
 def _boolean(s, mark):
     low = s.str.lower()
     for yes,no in (('yes', 'no'), ('true', 'false')):
-        if _all(low, f'{yes}|{no}'): return low==yes
+        if low.isin([yes, no]).all(): return low==yes
 
-# %% ../nbs/20_data.ipynb #b111d7f6
+# %% ../nbs/20_data.ipynb #14105d41
 def _typed(s, default):
     seen = pd.Series(s.dropna().unique(), dtype='str')
     if not len(seen): return pd.Series(np.nan, s.index)
@@ -107,7 +106,7 @@ def _typed(s, default):
     if kind is _boolean and s.hasnans: x = x.astype('boolean')
     return pd.Series(x.array, seen).reindex(s).set_axis(s.index)
 
-# %% ../nbs/20_data.ipynb #b767c5d9
+# %% ../nbs/20_data.ipynb #8c0ed377
 def _plain(s):
     if isinstance(s.dtype, pd.CategoricalDtype): s = s.astype(s.cat.categories.dtype)
     if s.dtype!=object: return s.dt.tz_convert(None) if isinstance(s.dtype, pd.DatetimeTZDtype) else s
@@ -123,20 +122,20 @@ def _parquet(path, **kw):
     df.columns = _names(df.columns, path)
     return df.apply(_plain) if len(df) else df
 
-# %% ../nbs/20_data.ipynb #3d54d05f
+# %% ../nbs/20_data.ipynb #5164f183
 def _text_table(path, sep, encoding, decimal, missing):
     text = _decode(path, encoding)
     if not text.strip(): raise InputError(f'{path} is empty')
     cut = sep or _sniff(text)
     df = _cells(text, cut, missing, path)
     if df.shape[1]==1 and not sep:
-        raise InputError(f'{path} has only one column, "{df.columns[0]}", whether cut at comma, semicolon, tab or bar: pass its separator as `sep`')
+        raise InputError(f'{path} has only one column, "{df.columns[0]}", cut at comma, semicolon, tab or bar: pass its separator as `sep`')
     votes = sum((_votes(df[c]) for c in df), np.zeros(2)) if len(df) else np.zeros(2)
     mark = decimal or _mark(votes, '.' if cut==',' else None)
     df = pd.DataFrame({c:_typed(df[c], mark) for c in df})
     return df.drop(columns=[c for c in df if c.startswith('unnamed_') and df[c].isna().all()])
 
-# %% ../nbs/20_data.ipynb #065ca8e7
+# %% ../nbs/20_data.ipynb #5fdd62e7
 def read_table(
     path, # A CSV or Parquet file
     sep:str=None, # Field separator of a CSV; by default found out
@@ -153,9 +152,11 @@ def read_table(
     if not path.stat().st_size: raise InputError(f'{path} is empty')
     df = _parquet(path, **kw) if path.suffix in ('.parquet', '.pq') else _text_table(path, sep, encoding, decimal, missing)
     if not len(df): raise InputError(f'{path} has column names but no rows')
-    return df
+    return df.apply(_finite)
 
-# %% ../nbs/20_data.ipynb #cda47ae5
+def _finite(s): return s.mask(np.isinf(s.astype('float64'))) if types.is_float_dtype(s) else s
+
+# %% ../nbs/20_data.ipynb #e729ec7e
 def _whole(s): return bool((s.dropna()%1==0).all())
 
 def _dtype(s):
@@ -165,16 +166,16 @@ def _dtype(s):
         return 'integer' if types.is_integer_dtype(s) or (s.hasnans and s.notna().any() and _whole(s)) else 'number'
     return 'text' if s.nunique()>max(10, s.notna().sum()/2) else 'category'
 
-# %% ../nbs/20_data.ipynb #030955c0
 def task_of(
     y, # Values of the target; missing ones do not count
 )->str: # `classification` or `regression`
     "What it means to predict `y`"
     y = _plain(pd.Series(y)).dropna()
+    if types.is_datetime64_any_dtype(y): return 'regression'
     if types.is_bool_dtype(y) or not types.is_numeric_dtype(y): return 'classification'
     return 'classification' if _whole(y) and y.nunique()<=min(20, len(y)/5) else 'regression'
 
-# %% ../nbs/20_data.ipynb #2670fdcd
+# %% ../nbs/20_data.ipynb #72d6187d
 def _outward(x, up):
     if not x: return 0
     e = floor(log10(abs(x)))-1
@@ -187,26 +188,23 @@ def _bounds(s, number):
     lo,hi = 0 if lo>=0 else _outward(lo-pad, False), 0 if hi<=0 else _outward(hi+pad, True)
     return dict(min=number(lo), max=number(hi))
 
-# %% ../nbs/20_data.ipynb #66f3a280
+# %% ../nbs/20_data.ipynb #88da4385
 _ID = re.compile(r'(?:^|[_\W])(?:id|key|uuid|guid|index|nr|no|number|code)$|^unnamed_0$', re.I)
 
 def _is_key(s):
     if not s.is_unique or s.hasnans or types.is_float_dtype(s) or not (types.is_integer_dtype(s) or types.is_string_dtype(s)): return False
     if _ID.search(s.name) or re.search('[a-z]I[dD]$', s.name): return True
     if types.is_integer_dtype(s): return s.min() in (0,1) and s.max()-s.min()==len(s)-1
-    return not s.str.contains(r'\s').any()
+    return s.str.fullmatch(r'[\w.:/-]+').all()
 
-# %% ../nbs/20_data.ipynb #7169eae8
 def _why_not(s, dtype):
     n = s.nunique()
     if n==0: return 'empty'
     if n==1: return 'one value only'
-    if dtype=='date': return 'a date; make features of it, or split by it with `split: time`'
     if _is_key(s): return 'a second key'
     if dtype=='text': return f'free text, {n} different values'
     if dtype=='category' and n>200: return f'{n} different values; group them first'
 
-# %% ../nbs/20_data.ipynb #fa7d7928
 def _describe(s, role, task):
     s = _plain(s)
     dtype = 'category' if (d := _dtype(s))=='text' and role=='target' else d
@@ -214,11 +212,12 @@ def _describe(s, role, task):
     c = dict(dtype=dtype, use=role or ('ignore' if why else 'feature'), nullable=bool(s.hasnans))
     if role=='key': c['unique'] = bool(s.is_unique)
     if why: c['why'] = why
-    elif dtype in ('category', 'boolean') or (role=='target' and task=='classification'): c['categories'] = sorted(s.dropna().unique().tolist())
+    elif dtype in ('category', 'boolean') or (role=='target' and task=='classification'):
+        c['categories'] = sorted(s.dropna().unique().tolist())
     elif dtype in ('integer', 'number') and role!='key': c |= _bounds(s, int if dtype=='integer' else float)
     return c
 
-# %% ../nbs/20_data.ipynb #47aa3572
+# %% ../nbs/20_data.ipynb #78e4ac0f
 def _known(df, role, c):
     if c is not None and c not in df: raise InputError(f'the {role} "{c}" is not a column{nearest(c, df)} (columns: {", ".join(df)})')
 
@@ -240,14 +239,13 @@ def infer_contract(
     top = dict(table=name, target=target, task=task, key=key, split='key' if key else 'rows', time=date)
     return {k:v for k,v in top.items() if v is not None} | dict(columns=columns)
 
-# %% ../nbs/20_data.ipynb #6091bdde
 def features(
     contract:dict # From `infer_contract` or `load_contract`
 )->list: # Column names, in the table's order
     "The columns that are used as features"
     return [n for n,c in contract['columns'].items() if c['use']=='feature']
 
-# %% ../nbs/20_data.ipynb #4a5f6be0
+# %% ../nbs/20_data.ipynb #890cc4f1
 def _line(name, c):
     text = yaml.safe_dump({name:c}, default_flow_style=True, allow_unicode=True, sort_keys=False, width=float('inf'))
     return '  '+text.strip()[1:-1]
@@ -264,7 +262,7 @@ def save_contract(
     path.write_text('\n'.join([top.strip(), 'columns:', *lines])+'\n', encoding='utf-8')
     return path
 
-# %% ../nbs/20_data.ipynb #afac4a2e
+# %% ../nbs/20_data.ipynb #11a725eb
 _WORDS = dict(dtype=['integer', 'number', 'category', 'boolean', 'date', 'text'], use=['feature', 'target', 'key', 'ignore'])
 
 def _check_words(c, words, where):
@@ -284,10 +282,11 @@ def load_contract(
     except (yaml.YAMLError, UnicodeDecodeError) as e: raise InputError(f'{path} is not YAML: {_where(e)}') from None
     if not isinstance(c, dict) or not isinstance(c.get('columns'), dict): raise InputError(f'{path} has no `columns`')
     _check_words(c, dict(task=[None, 'classification', 'regression'], split=['rows', 'key', 'time']), path)
-    for n,o in c['columns'].items(): _check_words(o if isinstance(o, dict) else {}, _WORDS, f'{path}, column {n}')
+    c['columns'] = {str(n):o if isinstance(o, dict) else {} for n,o in c['columns'].items()}
+    for n,o in c['columns'].items(): _check_words(o, _WORDS, f'{path}, column {n}')
     return c
 
-# %% ../nbs/20_data.ipynb #ef7c960f
+# %% ../nbs/20_data.ipynb #329c4240
 def _as_number(s): return pd.to_numeric(s, errors='coerce').astype('float64')
 
 def _fits(s, dtype):
@@ -299,7 +298,7 @@ def _fits(s, dtype):
 
 def _isin(s, values): return s.isin(values) if types.is_numeric_dtype(s) or types.is_bool_dtype(s) else s.astype(str).isin(map(str, values))
 
-# %% ../nbs/20_data.ipynb #bda42a27
+# %% ../nbs/20_data.ipynb #e36a4999
 def _column(c):
     from pandera.pandas import Check, Column
     dtype,kinds = c['dtype'],c.get('categories')
@@ -309,7 +308,7 @@ def _column(c):
     if kinds: checks.append(Check(lambda s: _isin(s, kinds), error=f'one of {len(kinds)} categories'))
     return Column(None, checks, nullable=c.get('nullable', True), unique=c.get('unique', False))
 
-# %% ../nbs/20_data.ipynb #9bb5454a
+# %% ../nbs/20_data.ipynb #9fff60ea
 _PANDERA = dict(column_in_dataframe='is there', not_nullable='never missing', field_uniqueness='unique')
 
 def check_table(
@@ -326,7 +325,6 @@ def check_table(
     except SchemaErrors as e: return _summary(e.failure_cases, len(df))
     return pd.DataFrame(columns=['column', 'check', 'rows', 'example'])
 
-# %% ../nbs/20_data.ipynb #22d2e2d3
 def _summary(cases, n):
     gone = cases.check=='column_in_dataframe'
     cases = cases.assign(column=cases.column.where(~gone, cases.failure_case))
@@ -336,17 +334,17 @@ def _summary(cases, n):
     out = cases.groupby(['column', 'check'], sort=False)[['index', 'failure_case']].apply(row).reset_index()
     return out.replace({'check':_PANDERA})
 
-# %% ../nbs/20_data.ipynb #8bbc294f
+# %% ../nbs/20_data.ipynb #de561b9d
 def require_table(
     df, # The table, or the next batch of it
     contract:dict # What must hold
 ):
     "Stop with every failure of `check_table` when there is one"
     bad = check_table(df, contract)
-    lines = [f'  {r.column}: must be {r.check}' if r.check=='is there' else f'  {r.column}: {r.check}, but {r.rows} rows: {r.example}' for r in bad.itertuples()]
-    if lines: raise InputError(f'{contract.get("table", "the table")} breaks its contract:\n'+'\n'.join(lines))
+    lines = [f'{r.column}: {r.check}; broken by {r.rows} rows{f", {r.example}" if r.example else ""}' for r in bad.itertuples()]
+    if lines: raise InputError('\n  '.join([f'{contract.get("table", "the table")} breaks its contract:', *lines]))
 
-# %% ../nbs/20_data.ipynb #c2a9a2df
+# %% ../nbs/20_data.ipynb #f45a9f91
 def drop_unlabelled(
     df, # A table
     contract:dict # Names the target
@@ -358,11 +356,15 @@ def drop_unlabelled(
     kept = df[df[target].notna()]
     return kept.reset_index(drop=True), len(df)-len(kept)
 
-# %% ../nbs/20_data.ipynb #cae88feb
+# %% ../nbs/20_data.ipynb #4d7c2faa
 MIN_ROWS = 20
 
 def _target_problem(y, task):
-    if y.nunique()<2: return f'has one {"class" if task=="classification" else "value"} only, {y.tolist()[0]!r}: there is nothing to predict'
+    if types.is_datetime64_any_dtype(y): return 'is a date: predict a number made of it, such as days from now'
+    thing = 'class' if task=='classification' else 'value'
+    if y.nunique()<2:
+        one = {'True':'yes (true)', 'False':'no (false)'}.get(str(y.tolist()[0]), repr(y.tolist()[0]))
+        return f'has one {thing} only, {one}: there is nothing to predict'
     if task=='classification':
         if (y.value_counts()>=3).sum()<2: return 'needs two classes with 3 rows or more each'
     elif not types.is_numeric_dtype(y) or types.is_bool_dtype(y): return 'is not a number, so `task: regression` does not fit it'
@@ -375,14 +377,14 @@ def require_usable(
     "Stop with one sentence when no model can be trained and tested on `df`"
     y = drop_unlabelled(df, contract)[0][contract['target']]
     name,y = contract['target'],_plain(y)
-    if len(y)<MIN_ROWS: raise InputError(f'{len(y)} rows have a value of the target "{name}", too few to train and test on: {MIN_ROWS} are the least')
+    if len(y)<MIN_ROWS: raise InputError(f'{len(y)} rows have a target "{name}", too few to train and test on: {MIN_ROWS} are the least')
     problem = _target_problem(y, contract.get('task') or task_of(y))
     if problem: raise InputError(f'the target "{name}" {problem}')
     if not [c for c in features(contract) if c in df]:
-        whys = [f'{n} ({c["why"]})' for n,c in contract['columns'].items() if c.get('why')]
+        whys = [f'{n} ({c.get("why") or "the key"})' for n,c in contract['columns'].items() if c['use'] in ('ignore', 'key')]
         raise InputError(f'no column is left to predict "{name}" from: {"; ".join(whys) or "the table has no other"}')
 
-# %% ../nbs/20_data.ipynb #e6c4eac2
+# %% ../nbs/20_data.ipynb #9c66cbd2
 def _mix(x):
     x = (x ^ (x>>np.uint64(30))) * np.uint64(0xbf58476d1ce4e5b9)
     x = (x ^ (x>>np.uint64(27))) * np.uint64(0x94d049bb133111eb)
@@ -390,7 +392,7 @@ def _mix(x):
 
 def _int(*parts, size=8): return int.from_bytes(blake2b(repr(parts).encode(), digest_size=size).digest(), 'little')
 
-# %% ../nbs/20_data.ipynb #d19668dc
+# %% ../nbs/20_data.ipynb #e245d4f7
 def _common(s):
     s = _plain(s)
     if s.isna().all(): return 'empty', np.zeros(len(s))
@@ -408,7 +410,7 @@ def _row_hashes(df):
         total += _mix(h ^ np.uint64(_int(str(c), kind)))
     return _mix(total)
 
-# %% ../nbs/20_data.ipynb #80ec131d
+# %% ../nbs/20_data.ipynb #88ff2ab5
 def fingerprint(
     df # A table
 )->str: # 32 hexadecimal digits
@@ -417,22 +419,22 @@ def fingerprint(
     sums = [int(h.sum(dtype='uint64')) for h in (rows, _mix(rows ^ np.uint64(1)))]
     return f'{_int(len(df), sorted(map(str, df)), sums, size=16):032x}'
 
-# %% ../nbs/20_data.ipynb #df3e1a1f
+# %% ../nbs/20_data.ipynb #01ba78dc
 def bucket(
     key, # A name or number; 7, 7.0 and '7' are the same
     salt:str='' # Another word draws another split, just as fixed
 )->float: # At least 0, below 1
     "The fixed place of `key` between 0 and 1"
     if isinstance(key, (float, np.floating)) and key.is_integer(): key = int(key)
-    return _place(str(key), salt)
+    h = blake2b(f'{salt}\n{key}'.encode(), digest_size=6)
+    return int.from_bytes(h.digest(), 'big')/2**48
 
-def _place(key, salt): return int.from_bytes(blake2b(f'{salt}\n{key}'.encode(), digest_size=6).digest(), 'big')/2**48
-
-# %% ../nbs/20_data.ipynb #786c405d
+# %% ../nbs/20_data.ipynb #0e38b7c8
 def _sides(at, valid, test): return np.select([at<test, at<test+valid], ['test', 'valid'], 'train').astype(object)
 
 def _check_fractions(valid, test):
-    if not (0<valid and 0<test and valid+test<1): raise InputError(f'`valid` and `test` are fractions above 0 that leave a rest for train, not {valid} and {test}')
+    if 0<valid and 0<test and valid+test<1: return
+    raise InputError(f'`valid` and `test` are fractions above 0 that leave a rest for train, not {valid} and {test}')
 
 def split_keys(
     keys, # One per row; rows of one key stay together
@@ -445,7 +447,7 @@ def split_keys(
     codes,unique = pd.factorize(np.asarray(keys))
     return _sides(np.array([bucket(k, salt) for k in unique]), valid, test)[codes]
 
-# %% ../nbs/20_data.ipynb #1b23b09d
+# %% ../nbs/20_data.ipynb #65a3a4bd
 def split_time(
     df, # A table
     column:str, # A date, or a number that grows with time
@@ -456,12 +458,12 @@ def split_time(
     _check_fractions(valid, test)
     _known(df, 'time', column)
     t = _plain(df[column])
-    if t.isna().any(): raise InputError(f'{t.isna().sum()} rows have no "{column}", so they have no place in time: leave them out, or split by key')
+    if t.isna().any(): raise InputError(f'{t.isna().sum()} rows have no "{column}", so no place in time: leave them out, or split by key')
     if not (types.is_numeric_dtype(t) or types.is_datetime64_any_dtype(t)): raise InputError(f'"{column}" is neither a date nor a number')
     first_test,first_valid = (t.sort_values().iloc[min(round(len(t)*(1-f)), len(t)-1)] for f in (test, test+valid))
     return np.select([t>=first_test, t>=first_valid], ['test', 'valid'], 'train').astype(object)
 
-# %% ../nbs/20_data.ipynb #427f257c
+# %% ../nbs/20_data.ipynb #d829fb01
 SMALL = 100
 
 def _deal(at, valid, test):
@@ -471,7 +473,7 @@ def _deal(at, valid, test):
     rank = at.argsort().argsort()
     return np.select([rank<t, rank<t+v], ['test', 'valid'], 'train').astype(object)
 
-# %% ../nbs/20_data.ipynb #9306ac04
+# %% ../nbs/20_data.ipynb #da54cfa3
 def _units(df, contract):
     if contract.get('split')=='key':
         key = contract.get('key')
@@ -490,7 +492,7 @@ def _classes(df, contract, codes):
     rarity = y.map({c:i for i,c in enumerate(sorted(y.unique(), key=lambda c: ((y==c).sum(), c)))})
     return rarity.groupby(codes).min().to_numpy()
 
-# %% ../nbs/20_data.ipynb #ff20db18
+# %% ../nbs/20_data.ipynb #98be22c8
 def split(
     df, # A table without rows that lack the target
     contract:dict, # Says how, by `split`: `time`, `key` or `rows`

@@ -6,7 +6,7 @@
 __all__ = ['METRICS', 'BLUE', 'ORANGE', 'Estimate', 'Metric', 'scores', 'estimate', 'Comparison', 'compare', 'results_table',
            'calibration', 'plot_calibration', 'plot_confusion', 'plot_residuals', 'worst']
 
-# %% ../nbs/24_evaluate.ipynb #a62bfe11
+# %% ../nbs/24_evaluate.ipynb #ab2c5ac9
 from collections.abc import Callable
 from dataclasses import dataclass
 from math import floor, log10
@@ -14,7 +14,7 @@ from operator import itemgetter
 import numpy as np, pandas as pd
 from .project import InputError, nearest
 
-# %% ../nbs/24_evaluate.ipynb #5c2be917
+# %% ../nbs/24_evaluate.ipynb #f78f384a
 @dataclass(frozen=True)
 class Estimate:
     "A value with its 95% interval"
@@ -27,7 +27,7 @@ class Estimate:
         d = min(max(1-floor(log10(width)), 0), 6) if width>0 else 3
         return f'{self.value:.{d}f} [{self.low:.{d}f}, {self.high:.{d}f}]'
 
-# %% ../nbs/24_evaluate.ipynb #b79c3683
+# %% ../nbs/24_evaluate.ipynb #104d504e
 @dataclass(frozen=True)
 class Metric:
     "A score that is a function of averages over rows"
@@ -38,7 +38,7 @@ class Metric:
 
 METRICS = {}
 
-# %% ../nbs/24_evaluate.ipynb #84aec071
+# %% ../nbs/24_evaluate.ipynb #1d8605a6
 _first = itemgetter((..., 0))
 
 def _ratio(a, b): return np.divide(a, b, out=np.full(np.shape(a), np.nan), where=np.abs(b)>1e-12)
@@ -47,7 +47,7 @@ def _nanmean(x): return _ratio(np.nansum(x, -1), (~np.isnan(x)).sum(-1))
 
 def _onehot(codes, k): return (codes[:,None]==np.arange(k)).astype(float)
 
-# %% ../nbs/24_evaluate.ipynb #d5d2ce95
+# %% ../nbs/24_evaluate.ipynb #7108a7ef
 def _hits_by_class(y, p, k): return np.hstack([_onehot(y, k)*(y==p)[:,None], _onehot(y, k)])
 
 def _f1_parts(y, p, k): return np.hstack([2*_onehot(y, k)*(y==p)[:,None], _onehot(y, k)+_onehot(p, k)])
@@ -58,7 +58,7 @@ METRICS['accuracy'] = Metric(lambda y, p, k: (y==p)[:,None].astype(float), _firs
 METRICS['balanced_accuracy'] = Metric(_hits_by_class, _mean_ratio, 'labels')
 METRICS['f1'] = Metric(_f1_parts, _mean_ratio, 'labels')
 
-# %% ../nbs/24_evaluate.ipynb #aa136b27
+# %% ../nbs/24_evaluate.ipynb #76776904
 def _surprise(y, p, k): return -np.log(np.clip(p[np.arange(len(y)), y], np.finfo('float32').eps, 1))[:,None]
 
 METRICS['log_loss'] = Metric(_surprise, _first, 'proba', False)
@@ -72,7 +72,7 @@ def _placements(pos, s):
     place[~pos] = 1-(rank[~pos]-rankdata(s[~pos]))/n
     return place
 
-# %% ../nbs/24_evaluate.ipynb #a5cdcc3a
+# %% ../nbs/24_evaluate.ipynb #94389713
 def _auc_parts(y, p, k):
     classes = [1] if k==2 else range(k)
     pos = np.stack([y==c for c in classes], 1)
@@ -86,7 +86,7 @@ def _auc(m):
 
 METRICS['auc'] = Metric(_auc_parts, _auc, 'proba')
 
-# %% ../nbs/24_evaluate.ipynb #d83cea4b
+# %% ../nbs/24_evaluate.ipynb #a24baac6
 def _r2_parts(y, p, k):
     sd = y.std() or 1
     z = (y-y.mean())/sd
@@ -98,7 +98,7 @@ METRICS['rmse'] = Metric(lambda y, p, k: ((y-p)**2)[:,None], lambda m: np.sqrt(m
 METRICS['mae'] = Metric(lambda y, p, k: np.abs(y-p)[:,None], _first, 'values', False)
 METRICS['r2'] = Metric(_r2_parts, _r2, 'values')
 
-# %% ../nbs/24_evaluate.ipynb #38329497
+# %% ../nbs/24_evaluate.ipynb #87a51549
 def _stack(y, pred, takes):
     several = isinstance(pred, (list, tuple)) and len(pred) and np.ndim(pred[0])
     try: p = np.stack([np.asarray(x) for x in pred]) if several else np.asarray(pred)
@@ -106,7 +106,7 @@ def _stack(y, pred, takes):
     if p.shape==(len(y), 1): p = p[:,0]
     seeds = p.ndim==3 or (p.ndim==2 and p.shape[1]==len(y) and (several or takes=='values' or len(p)!=len(y)))
     p = p if seeds else p[None]
-    if p.ndim>3 or p.ndim<2 or p.shape[1]!=len(y): raise InputError(f'{len(y)} targets and predictions of shape {np.shape(pred)} do not belong together')
+    if p.ndim not in (2,3) or p.shape[1]!=len(y): raise InputError(f'{len(y)} targets and {np.shape(pred)} predictions do not belong together')
     if p.dtype.kind=='f' and not np.isfinite(p).all(): raise InputError(f'{(~np.isfinite(p)).sum()} predictions are NaN or infinite')
     return p
 
@@ -116,10 +116,10 @@ def _names(y, stacks, takes, labels):
     if labels is not None and not (whole and isinstance(list(labels)[0], str)): return list(labels)
     if whole and (labels is not None or width): return list(range(max(width, len(labels if labels is not None else ()))))
     seen = {v for a in [y]+[s for s in stacks if not width] for v in a.ravel().tolist()}
-    if width and len(seen)!=width: raise InputError(f'{width} columns of probabilities and {len(seen)} classes in the targets: say which is which with `labels`')
+    if width and len(seen)!=width: raise InputError(f'{width} columns of probabilities, {len(seen)} classes in the targets: name them with `labels`')
     return sorted(seen, key=lambda v: (str(type(v)), v))
 
-# %% ../nbs/24_evaluate.ipynb #24bd2ade
+# %% ../nbs/24_evaluate.ipynb #85ff37bf
 def _codes(a, names):
     lookup = {c:i for i,c in enumerate(names)}
     try: return np.array([lookup[v] for v in a.ravel().tolist()]).reshape(a.shape)
@@ -128,15 +128,15 @@ def _codes(a, names):
 def _as_proba(p, k):
     if p.ndim==2: p = np.stack([1-p, p], -1)
     if p.shape[2]!=k: raise InputError(f'{p.shape[2]} columns of probabilities for {k} classes')
-    if (p<0).any() or (p>1).any() or np.abs(p.sum(-1)-1).max()>.01: raise InputError('probabilities must lie between 0 and 1, and those of a row must sum to 1')
-    return p.astype(float)
+    if (p>=0).all() and (p<=1).all() and np.abs(p.sum(-1)-1).max()<.01: return p.astype(float)
+    raise InputError('probabilities must lie between 0 and 1, and those of a row must sum to 1')
 
 def _as_labels(p, names):
     if p.ndim==3: return p.argmax(-1)
-    if p.dtype.kind=='f' and (p%1).any(): raise InputError('predictions are fractions: give labels, or probabilities with one column per class')
+    if p.dtype.kind=='f' and (p%1).any(): raise InputError('fractions are no labels: give probabilities with one column per class')
     return _codes(p, names)
 
-# %% ../nbs/24_evaluate.ipynb #0b21e7a2
+# %% ../nbs/24_evaluate.ipynb #03bb990b
 def _ready(y, preds, metric, labels=None):
     if metric not in METRICS: raise InputError(f'no metric "{metric}"{nearest(metric, METRICS)} (metrics: {", ".join(METRICS)})')
     y,takes = np.asarray(y),METRICS[metric].takes
@@ -150,7 +150,7 @@ def _ready(y, preds, metric, labels=None):
     as_takes = (lambda s: _as_proba(s, len(names))) if takes=='proba' else (lambda s: _as_labels(s, names))
     return _codes(y, names), [as_takes(s) for s in stacks], len(names)
 
-# %% ../nbs/24_evaluate.ipynb #f89fe5f1
+# %% ../nbs/24_evaluate.ipynb #aa8d38ef
 def scores(
     y, # True labels or values
     pred, # Labels, probabilities or values
@@ -163,7 +163,7 @@ def scores(
     if parts.shape[1]>1: raise InputError(f'{metric} is not an average over rows')
     return parts[:,0]
 
-# %% ../nbs/24_evaluate.ipynb #5255c163
+# %% ../nbs/24_evaluate.ipynb #6e89056c
 def _resamples(rows, n, seed):
     r = np.random.default_rng(seed)
     step = max(1, 2_000_000//rows)
@@ -177,7 +177,7 @@ def _reseed(d, seed):
     pick = np.random.default_rng([seed, d.shape[1]]).integers(d.shape[1], size=d.shape)
     return np.take_along_axis(d, pick, 1).mean(1)
 
-# %% ../nbs/24_evaluate.ipynb #3b97b385
+# %% ../nbs/24_evaluate.ipynb #6c4dc28d
 def _draws(y, stacks, k, metric, n, seed):
     m = METRICS[metric]
     parts = [m.parts(y, p, k) for s in stacks for p in s]
@@ -191,7 +191,7 @@ def _draws(y, stacks, k, metric, n, seed):
 
 def _interval(value, draws): return Estimate(float(value), *(float(q) for q in np.nanpercentile(draws, [2.5, 97.5])))
 
-# %% ../nbs/24_evaluate.ipynb #3f70e075
+# %% ../nbs/24_evaluate.ipynb #6513b213
 def estimate(
     y, # True labels or values
     pred, # Labels, probabilities [rows, classes] or values; a list of them is averaged over seeds
@@ -205,7 +205,7 @@ def estimate(
     points,draws = _draws(y, stacks, k, metric, n, seed)
     return _interval(points[0], draws[0])
 
-# %% ../nbs/24_evaluate.ipynb #a4541545
+# %% ../nbs/24_evaluate.ipynb #09935dcb
 @dataclass(frozen=True)
 class Comparison:
     "How much two models differ, and what that means"
@@ -219,7 +219,7 @@ def _verdict(d, higher_is_better, tie):
     low,high = (d.low, d.high) if higher_is_better else (-d.high, -d.low)
     return 'better' if low>tie else 'worse' if high<-tie else 'tied'
 
-# %% ../nbs/24_evaluate.ipynb #9f8c7c27
+# %% ../nbs/24_evaluate.ipynb #8e33b8d9
 def compare(
     y, # True labels or values
     a, # Predictions of one model, as in `estimate`; a list of them for several seeds
@@ -236,7 +236,7 @@ def compare(
     d = _interval(points[0]-points[1], draws[0]-draws[1])
     return Comparison(d, _verdict(d, METRICS[metric].higher_is_better, tie), metric)
 
-# %% ../nbs/24_evaluate.ipynb #fbb92a58
+# %% ../nbs/24_evaluate.ipynb #9ba5d700
 def results_table(
     y, # True labels or values
     preds:dict, # Name of each model to its predictions
@@ -259,7 +259,7 @@ def results_table(
         rows.append({'model':name, metric:e.value, 'low':e.low, 'high':e.high, 'verdict':verdict})
     return pd.DataFrame(rows).sort_values(metric, ascending=not up, ignore_index=True)
 
-# %% ../nbs/24_evaluate.ipynb #731a8e03
+# %% ../nbs/24_evaluate.ipynb #66aba82e
 def _wilson(share, n, z=1.96):
     mid,half = (share+z*z/2/n)/(1+z*z/n), z*np.sqrt(share*(1-share)/n+z*z/4/n/n)/(1+z*z/n)
     return mid-half, mid+half
@@ -280,7 +280,7 @@ def calibration(
     low,high = _wilson(out.observed.to_numpy(), rows)
     return out.assign(low=low, high=high, rows=rows).reset_index(drop=True)
 
-# %% ../nbs/24_evaluate.ipynb #3e792a44
+# %% ../nbs/24_evaluate.ipynb #20c28d0e
 BLUE,ORANGE = '#0072B2','#D55E00'
 
 def _axes(ax, size):
@@ -301,7 +301,7 @@ def plot_calibration(
     ax.set(xlabel='predicted probability', ylabel='share that came true')
     return ax
 
-# %% ../nbs/24_evaluate.ipynb #437499b3
+# %% ../nbs/24_evaluate.ipynb #5b1aedfe
 def plot_confusion(
     y, # True labels
     pred, # Labels or probabilities
@@ -320,7 +320,7 @@ def plot_confusion(
     if max(len(str(c)) for c in names)>3: ax.tick_params(axis='x', rotation=90)
     return ax
 
-# %% ../nbs/24_evaluate.ipynb #59975041
+# %% ../nbs/24_evaluate.ipynb #c48c2315
 def plot_residuals(
     y, # True values
     pred, # Predicted values
@@ -334,7 +334,7 @@ def plot_residuals(
     ax.set(xlabel='predicted', ylabel='true − predicted')
     return ax
 
-# %% ../nbs/24_evaluate.ipynb #eb44d837
+# %% ../nbs/24_evaluate.ipynb #a726a929
 def worst(
     y, # True labels or values
     pred, # Probabilities, values or labels
