@@ -164,6 +164,13 @@ def _all_runs():
     found = [r for d in (root/'runs', *sorted(root.glob('build/*/runs'))) if d.is_dir() for r in list_runs(d)]
     return sorted(found, key=lambda r: r['started'])
 
+# %% ../nbs/91_cli.ipynb #9f94d7a9
+def _number(v):
+    if isinstance(v, dict): return f'{v["value"]:.4g} [{v["low"]:.4g}, {v["high"]:.4g}]'
+    return f'{v:.4g}' if isinstance(v, float) else str(v)
+
+def _metrics(r, n=3): return '  '.join(f'{k}={_number(v)}' for k,v in list(r['metrics'].items())[:n])
+
 # %% ../nbs/91_cli.ipynb #21ff27d8
 _last = Option(20, '-n', help='How many of the latest')
 
@@ -173,8 +180,7 @@ def runs_list(last:int=_last, as_json:bool=_as_json):
     _project()
     found = _all_runs()[-last:]
     if as_json: return _json(found)
-    metrics = lambda r: ' '.join(f'{k}={v:.4g}' if isinstance(v, float) else f'{k}={v}' for k,v in list(r['metrics'].items())[:3])
-    rows = [(r['id'], r['name'], r['status'], f'{r["seconds"] or 0:.1f} s', metrics(r)) for r in found]
+    rows = [(r['id'], r['name'], r['status'], f'{r["seconds"] or 0:.1f} s', _metrics(r)) for r in found]
     _table(rows, 'run', 'name', 'status', 'took', 'metrics')
 
 # %% ../nbs/91_cli.ipynb #e5f8cc07
