@@ -1,0 +1,86 @@
+"Make a project as a new user would, run all of it, and say what came out."
+import argparse
+import base64
+import contextlib
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from time import perf_counter
+
+ROOT = Path(__file__).resolve().parent.parent
+CHILD = ROOT / 'build' / 'digits'
+BIN = Path(sys.executable).parent
+
+
+def step(said, *command, cwd=ROOT):
+    "Say it, do it, and stop with what the command said when it fails"
+    print(f'$ {said}', flush=True)
+    env = dict(os.environ, PATH=f'{BIN}{os.pathsep}{os.environ["PATH"]}', WANDB_MODE='offline', PYTHONUNBUFFERED='1')
+    with subprocess.Popen(command, cwd=cwd, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as p:
+        lines = [line for line in p.stdout if not print(f'  {line}', end='', flush=True)]
+    if p.returncode: sys.exit(f'\n{said} failed (exit code {p.returncode})')
+    return ''.join(lines)
+
+
+def chapters():
+    "The record and the folder of each chapter's run"
+    files = sorted(CHILD.glob('runs/*/*/run.json'))
+    found = [(json.loads(f.read_text()), f.parent) for f in files]
+    return {r['name']: (r, folder) for r, folder in found if r['kind'] == 'notebook'}
+
+
+def line(name, metric, score):
+    "One row of the result"
+    return f'{name:<10}{metric} {score["value"]:.3f} [{score["low"]:.3f}, {score["high"]:.3f}]'
+
+
+def summary(seconds):
+    "What a reader wants to know, in one screen"
+    result = json.loads((CHILD / 'reports' / 'evaluation.json').read_text())
+    study = json.loads((CHILD / 'reports' / 'sweep.json').read_text())
+    metric, rows = result['metric'], result['rows']
+    yield f'On {rows} test images, {result["seeds"]} networks; intervals of 95%:'
+    yield line('network', metric, result['network'])
+    for name, b in result['baselines'].items(): yield f'{line(name, metric, b)}  the network is {b["verdict"]}'
+    best = ' '.join(short(o) for o in study['overrides'])
+    counts = ', '.join(f'{n} {state.lower()}' for state, n in study['trials'].items())
+    yield f'Best of {sum(study["trials"].values())} trials ({counts}): {study["monitor"]} {study["value"]:.4f} with {best}'
+    took = ', '.join(f'{name} {r["seconds"]:.0f} s' for name, (r, _) in chapters().items())
+    yield f'Seconds: {took}; in all {seconds:.0f} s'
+
+
+def short(override):
+    "An override as a person would say it"
+    name, value = override.split('=', 1)
+    with contextlib.suppress(ValueError): value = f'{float(value):.3g}'
+    return f'{name.split(".")[-1]}={value}'
+
+
+def picture():
+    "The learning curves of all trials, as bytes"
+    nb = json.loads((chapters()['04_sweep'][1] / '04_sweep.ipynb').read_text())
+    images = [o['data']['image/png'] for c in nb['cells'] for o in c.get('outputs', []) if 'image/png' in o.get('data', {})]
+    return base64.b64decode(''.join(images[0]))
+
+
+def main():
+    "Scaffold, install, run, and show"
+    args = argparse.ArgumentParser(description=__doc__)
+    args.add_argument('--keep', action='store_true', help='keep the output and the picture for the README, in nbs/images')
+    keep, start = args.parse_args().keep, perf_counter()
+    shutil.rmtree(CHILD, ignore_errors=True)
+    step('mlops-kit new build/digits --defaults', BIN / 'mlops-kit', 'new', CHILD, '--defaults')
+    step('pip install -e build/digits', sys.executable, '-m', 'pip', 'install', '-qq', '--no-deps', '-e', CHILD)
+    step('mlops-kit run nbs', BIN / 'mlops-kit', 'run', 'nbs', cwd=CHILD)
+    text = '\n'.join(summary(perf_counter() - start))
+    print(f'\n{text}\n\nOpen: build/digits/nbs in JupyterLab, build/digits/reports, and `mlops-kit runs list` in build/digits')
+    if keep:
+        (ROOT / 'nbs' / 'images').mkdir(exist_ok=True)
+        (ROOT / 'nbs' / 'images' / 'demo.txt').write_text(text + '\n')
+        (ROOT / 'nbs' / 'images' / 'demo.png').write_bytes(picture())
+
+
+if __name__ == '__main__': main()
