@@ -75,16 +75,18 @@ def open_study(
     return study
 
 # %% ../nbs/23_sweep.ipynb #4ce388d2
-def _interrupt(study, trial, reason):
+def _interrupt(study, trial, reason, key='interrupted'):
     from optuna.trial import TrialState
-    study._storage.set_trial_user_attr(trial._trial_id, 'interrupted', reason)
+    study._storage.set_trial_user_attr(trial._trial_id, key, reason)
     study.tell(trial.number, state=TrialState.FAIL)
-    if not trial.user_attrs.get('again'): study.enqueue_trial(trial.params, user_attrs=dict(again=True))
 
 def _bury(study):
     from optuna.trial import TrialState
+    died = 'its process died'
     for t in study.get_trials(states=[TrialState.RUNNING]):
-        if 'process' not in t.user_attrs or _gone(t.user_attrs['process']): _interrupt(study, t, 'its process died')
+        if 'process' in t.user_attrs and not _gone(t.user_attrs['process']): continue
+        again = any(o.params==t.params and o.user_attrs.get('interrupted')==died for o in study.trials)
+        _interrupt(study, t, *(['its process died, twice', 'reason'] if again else [died]))
 
 def _done(study): return [t for t in study.get_trials() if t.state.is_finished() and 'interrupted' not in t.user_attrs]
 

@@ -4,7 +4,7 @@
 __all__ = ['compose', 'loader', 'run_fields', 'reports_to', 'Fit', 'fit', 'train', 'load_best', 'save_best', 'main']
 
 # %% ../nbs/22_train.ipynb #4ce94db2
-import logging, os, re, shutil, signal, sys, warnings
+import logging, os, re, shutil, sys, warnings
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
@@ -121,7 +121,7 @@ def loader(
     import torch
     if len({len(t) for t in tensors})!=1: raise InputError(f'tensors of one length, not {[len(t) for t in tensors]}')
     g = None if seed is None else torch.Generator().manual_seed(seed)
-    return torch.utils.data.DataLoader(_Rows(tensors), batch_size, shuffle, collate_fn=_same, generator=g)
+    return torch.utils.data.DataLoader(_Rows(tensors), batch_size=batch_size, shuffle=shuffle, collate_fn=_same, generator=g)
 
 # %% ../nbs/22_train.ipynb #23c90b4b
 @contextmanager
@@ -146,12 +146,10 @@ def _at_terminal(): return sys.stderr.isatty() and not os.environ.get('CI')
 # %% ../nbs/22_train.ipynb #68fbbe04
 @contextmanager
 def _interruptible():
-    main = signal.getsignal(signal.SIGINT)
     try: yield
     except SystemExit as e:
-        if not isinstance(e.__context__, KeyboardInterrupt): raise
-        signal.signal(signal.SIGINT, main)
-        raise KeyboardInterrupt from None
+        if isinstance(e.__context__, KeyboardInterrupt): raise KeyboardInterrupt from None
+        raise
 
 # %% ../nbs/22_train.ipynb #b5168042
 def _metrics(trainer): return {k:v.item() for k,v in trainer.callback_metrics.items()}
