@@ -137,6 +137,7 @@ def _quiet():
             warnings.simplefilter('ignore', PossibleUserWarning)
             for kind in (DeprecationWarning, FutureWarning):
                 warnings.filterwarnings('ignore', category=kind, module='pytorch_lightning|lightning_fabric')
+            warnings.filterwarnings('ignore', 'You requested to overfit') # It helps itself, by not shuffling
             yield
     finally:
         for l,level in zip(logs, levels): l.setLevel(level)
