@@ -44,7 +44,7 @@ def summary(seconds):
     metric, rows = result['metric'], result['rows']
     yield f'On {rows} test images, {result["seeds"]} networks; intervals of 95%:'
     yield line('network', metric, result['network'])
-    for name, b in result['baselines'].items(): yield f'{line(name, metric, b)}  the network is {b["verdict"]}'
+    for name, b in result['baselines'].items(): yield f'{line(name, metric, b)}  the network is {b["network"]}'
     best = ' '.join(short(o) for o in study['overrides'])
     counts = ', '.join(f'{n} {state.lower()}' for state, n in study['trials'].items())
     yield f'Best of {sum(study["trials"].values())} trials ({counts}): {study["monitor"]} {study["value"]:.4f} with {best}'

@@ -18,7 +18,7 @@ from .project import InputError, find_root, kit_version, settings
 Finding = namedtuple('Finding', 'name ok detail fix')
 
 # %% ../nbs/25_check.ipynb #f599428b
-_remake = 'from nbdev.clean import nbdev_clean; from nbdev.doclinks import nbdev_export; nbdev_clean(); nbdev_export()'
+_remake = 'from nbdev.clean import nbdev_clean as clean; from nbdev.doclinks import nbdev_export as export; clean(); export()'
 
 def _parts(root):
     cfg = settings(root)

@@ -11,9 +11,10 @@ import functools, logging, os, re, signal, sys, tempfile, threading, time
 from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
 from graphlib import CycleError, TopologicalSorter
 from hashlib import sha256
+from importlib.util import find_spec
 from pathlib import Path
 from .params import check_params, read_params
-from .project import InputError, find_root, nearest, need, provenance
+from .project import InputError, MachineError, find_root, nearest, need, provenance, settings
 from .record import *
 
 # %% ../nbs/12_runs.ipynb #2f2d91ed
@@ -376,6 +377,12 @@ def run_notebook(
     given = (path, values, folder or root/'runs', root, provenance(root))
     return _run_all({path.stem:given}, {path.stem:set()}, timeout, 1)[0]
 
+# %% ../nbs/12_runs.ipynb #3b9853c1
+def _installed(root):
+    "Stop when the notebooks' own package cannot be imported"
+    name = settings(root).get('lib_path') if (root/'settings.ini').is_file() else None
+    if name and not find_spec(name): raise MachineError(f'{name} is not installed in this environment; type: pip install -e {root}')
+
 # %% ../nbs/12_runs.ipynb #7bc5202f
 def _cores(): return len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count() or 1
 
@@ -384,8 +391,8 @@ def _chapters(nbs): return sorted({f.stem for nb in nbs for f in nb.parent.glob(
 # %% ../nbs/12_runs.ipynb #25f397e2
 def run_notebooks(
     paths, # Notebooks and folders
-    overrides=(), # For Hydra; every notebook must have the parameter `overrides` then
-    params:dict=None, # Name to value, or to text, for every notebook
+    overrides=(), # For Hydra; they go to the notebooks that take `overrides`
+    params:dict=None, # Name to value, or to text; each goes to the notebooks that take it
     set:str=None, # Parameter set: configs/notebooks/SET.yaml; runs and outputs go below build/SET
     jobs:int=None, # How many at a time; by default one for each core
     timeout:float=None, # Seconds for each notebook, from its first cell on
@@ -399,6 +406,7 @@ def run_notebooks(
     if jobs is not None and jobs<1: raise InputError(f'jobs={jobs}: at least one notebook must run at a time')
     entries = read_set(set, root, _chapters(nbs)) if set else {}
     values = _all_values(nbs, entries, [f'out=build/{set}'] if set else [], list(overrides), params or {})
+    _installed(root)
     after,prov,folder = plan(nbs, root),provenance(root),root/'build'/set/'runs' if set else root/'runs'
     given = {nb.stem:(nb, values[nb.stem], folder, root, prov) for nb in nbs}
     return _run_all(given, after, timeout, min(jobs or _cores(), len(nbs)), on_event)
