@@ -55,7 +55,7 @@ MESSY = {
     'missing_targets': lambda: (rows().assign(price=lambda d: d.price.where(d.index % 3 > 0)), 'price'),
     'one_class': lambda: (dear(rows()).assign(dear='yes'), 'dear'), 'ten_rows': lambda: (dear(rows(10)), 'dear'),
     'constants': lambda: (dear(rows()).assign(country='DE', year=2013, empty=None), 'dear')}
-REFUSED = {'one_class': 'one class'}  # what no model can learn, and the words that say so
+REFUSED = {'one_class': 'one class only', 'ten_rows': '10 rows have a target'}  # and why
 WAYS = {'semicolons': {'sep': ';', 'decimal': ',', 'encoding': 'utf-8-sig'}}
 
 
