@@ -28,7 +28,7 @@ def remake(
     folder, # A project's top folder
 ):
     "Clean the notebooks of a project and export its modules"
-    env = os.environ | dict(PYTHONPATH=str(folder))
+    env = {k:v for k,v in os.environ.items() if k!='IN_TEST'} | dict(PYTHONPATH=str(folder))
     r = subprocess.run([sys.executable, '-c', _remake], cwd=folder, env=env, capture_output=True, text=True)
     if r.returncode: raise InputError(f'nbdev cannot export: {(r.stderr or r.stdout).strip().splitlines()[-1]}')
 
