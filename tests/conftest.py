@@ -1,7 +1,12 @@
 "Fixtures shared by all tests, and the last word on a tier that is empty."
+import signal
+
 import pytest
 from children import child, children, kit  # noqa: F401  (fixtures)
 from helpers import built_wheel, kit_env
+
+# A shell that puts us in the background ignores ^C for us and our children, and some tests press it.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope='session')
