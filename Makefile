@@ -34,8 +34,8 @@ test-full: .venv/ready .lint/ready  ## Servers, images, faults, and the long way
 soak: .venv/ready .lint/ready  ## The long repetitions
 	@$(PYTEST) -m soak
 
-readme: .venv/ready  ## Write README.md from nbs/index.ipynb
-	@$(BIN)/mlops-kit readme
+readme: .venv/ready  ## Write README.md, and the template's, from their index notebooks
+	@$(BIN)/python .ci/readme.py
 
 bench: .venv/ready  ## Measure the kit against its peers: the notebooks in nbs/benchmarks
 	@if [ -d nbs/benchmarks ]; then $(BIN)/mlops-kit run nbs/benchmarks; else echo "bench: no benchmark yet"; fi

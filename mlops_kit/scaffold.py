@@ -61,6 +61,13 @@ def own_data(
     require_usable(df, contract)
     return OwnData(Path(file).resolve(), contract)
 
+# %% ../nbs/90_scaffold.ipynb #0db7c206
+_carried = 50*2**20 # Bytes: hosts of git repos warn above
+
+def _home(own):
+    "Where the project finds the table"
+    return f'data/raw/{own.file.name}' if own.file.stat().st_size<=_carried else str(own.file)
+
 # %% ../nbs/90_scaffold.ipynb #c2a25847
 def _unasked(given, worker):
     asked = worker.template.questions_data
@@ -117,8 +124,10 @@ Project = namedtuple('Project', 'path source exported commands')
 def _place(dest, own):
     "Put the user's table and its contract where the chapters look"
     from mlops_kit.data import save_contract
-    (dest/'data'/'raw').mkdir(parents=True, exist_ok=True)
-    shutil.copy2(own.file, dest/'data'/'raw')
+    home = dest/_home(own)
+    if home!=own.file:
+        home.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy2(own.file, home)
     save_contract(own.contract, dest/'contracts'/'table.yaml')
 
 # %% ../nbs/90_scaffold.ipynb #9902dd5b
@@ -137,7 +146,7 @@ def new(
     src = template_source(source, ref)
     if src.dirty: given.setdefault('kit_source', _last_commit(src))
     own = own_data(data, target) if data else None
-    if own: given |= dict(task='tabular', data=f'data/raw/{own.file.name}', target=target)
+    if own: given |= dict(task='tabular', data=_home(own), target=target)
     there = dest.is_dir()
     try: return _build(dest, given, src, own, defaults or not sys.stdin.isatty())
     except BaseException:

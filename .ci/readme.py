@@ -1,0 +1,20 @@
+"Make README.md, and the README that every new project begins with, from their index notebooks."
+import re
+from pathlib import Path
+
+from mlops_kit.readme import markdown_of, write_readme
+
+ROOT = Path(__file__).resolve().parent.parent
+QUOTED = re.compile(r'\{= \(([\w.()]+)\|to_json\(ensure_ascii=False\)\)\[1:-1\] =\}')   # text is escaped for JSON there, and not here
+
+
+def template_readme():
+    "The template's README: the notebook's text, with answers as they are"
+    text, pictures = markdown_of(ROOT / 'template' / 'nbs' / 'index.ipynb')
+    if pictures: raise SystemExit(f'the template has no place for pictures: {", ".join(pictures)}')
+    return QUOTED.sub(r'{= \1 =}', text)
+
+
+if __name__ == '__main__':
+    for path in write_readme(ROOT): print(path.relative_to(ROOT))
+    (ROOT / 'template' / 'README.md').write_text(template_readme(), encoding='utf-8')
