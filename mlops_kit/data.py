@@ -232,9 +232,12 @@ def infer_contract(
     _known(df, 'target', target), _known(df, 'key', key)
     df = df.apply(_plain)
     key = key or next((c for c in df if c!=target and _is_key(df[c])), None)
-    if target: task = task or task_of(df[target])
+    if target:
+        task,gaps = task or task_of(df[target]),df[target].isna()
+        df = df[~gaps] if not gaps.all() else df
     roles = {key:'key', target:'target'}
     columns = {c:_describe(df[c], roles.get(c), task) for c in df}
+    if target: columns[target]['nullable'] = bool(gaps.any())
     date = next((c for c,o in columns.items() if o['dtype']=='date'), None)
     top = dict(table=name, target=target, task=task, key=key, split='key' if key else 'rows', time=date)
     return {k:v for k,v in top.items() if v is not None} | dict(columns=columns)

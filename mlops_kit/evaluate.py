@@ -82,7 +82,7 @@ def _auc_parts(y, p, k):
 
 def _auc(m):
     a,b,pos = np.split(m, 3, axis=-1)
-    return _nanmean(_ratio(a, pos)+_ratio(b, 1-pos))
+    return np.clip(_nanmean(_ratio(a, pos)+_ratio(b, 1-pos)), 0, 1)
 
 METRICS['auc'] = Metric(_auc_parts, _auc, 'proba')
 
