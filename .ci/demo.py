@@ -32,24 +32,23 @@ def chapters():
     return {r['name']: (r, folder) for r, folder in found if r['kind'] == 'notebook'}
 
 
-def line(name, metric, score):
-    "One row of the result"
-    return f'{name:<10}{metric} {score["value"]:.3f} [{score["low"]:.3f}, {score["high"]:.3f}]'
+def row(name, score, verdict=''):
+    "A model, its score with the interval, and how the network compares"
+    return f'  {name:<9}{score["value"]:.3f} [{score["low"]:.3f}, {score["high"]:.3f}]  {verdict}'.rstrip()
 
 
 def summary(seconds):
     "What a reader wants to know, in one screen"
     result = json.loads((CHILD / 'reports' / 'evaluation.json').read_text())
     study = json.loads((CHILD / 'reports' / 'sweep.json').read_text())
-    metric, rows = result['metric'], result['rows']
-    yield f'On {rows} test images, {result["seeds"]} networks; intervals of 95%:'
-    yield line('network', metric, result['network'])
-    for name, b in result['baselines'].items(): yield f'{line(name, metric, b)}  the network is {b["network"]}'
-    best = ' '.join(short(o) for o in study['overrides'])
+    yield f'{result["metric"]} on {result["rows"]} test images, mean of {result["seeds"]} networks, with its 95% interval'
+    yield row('network', result['network'])
+    for name, b in result['baselines'].items(): yield row(name, b, f'the network is {b["network"]}' if b['network'] != 'tied' else 'tied')
     counts = ', '.join(f'{n} {state.lower()}' for state, n in study['trials'].items())
-    yield f'Best of {sum(study["trials"].values())} trials ({counts}): {study["monitor"]} {study["value"]:.4f} with {best}'
-    took = ', '.join(f'{name} {r["seconds"]:.0f} s' for name, (r, _) in chapters().items())
-    yield f'Seconds: {took}; in all {seconds:.0f} s'
+    yield f'best of {sum(study["trials"].values())} trials ({counts}): {study["monitor"]} {study["value"]:.4f}'
+    yield '  ' + ' '.join(short(o) for o in study['overrides'])
+    yield f'seconds: {seconds:.0f} in all'
+    yield '  ' + ', '.join(f'{name} {r["seconds"]:.0f}' for name, (r, _) in chapters().items() if name != 'index')
 
 
 def short(override):
@@ -76,7 +75,8 @@ def main():
     step('pip install -e build/digits', sys.executable, '-m', 'pip', 'install', '-qq', '--no-deps', '-e', CHILD)
     step('mlops-kit run nbs', BIN / 'mlops-kit', 'run', 'nbs', cwd=CHILD)
     text = '\n'.join(summary(perf_counter() - start))
-    print(f'\n{text}\n\nOpen: build/digits/nbs in JupyterLab, build/digits/reports, and `mlops-kit runs list` in build/digits')
+    evaluated = chapters()['05_evaluate'][1].relative_to(ROOT) / '05_evaluate.ipynb'
+    print(f'\n{text}\nto open\n  build/digits/nbs  the chapters\n  {evaluated}  the last one, with its pictures')
     if keep:
         (ROOT / 'nbs' / 'images').mkdir(exist_ok=True)
         (ROOT / 'nbs' / 'images' / 'demo.txt').write_text(text + '\n')
