@@ -78,7 +78,7 @@ class Child:
     @cached_property
     def ci(self):
         "What `mlops-kit run nbs --set ci` says, run once; what was there before is in `before`"
-        self.before = tree(self.path), results(self.path)
+        self.before = tree(self.path), results(self.path), set(self.path.glob('build/*'))
         return self.kit('run nbs --set ci', ok=False)
 
     def records(self, out='build/ci'):

@@ -21,6 +21,14 @@ def project_env(wheel):
     return kit_env('project', wheel)
 
 
+def pytest_collection_modifyitems(config, items):
+    "Let xdist keep a group on one worker: pytest 9.2 holds an id where xdist 3.8 does not look when it appends the group"
+    if not config.getoption('loadgroup', False): return
+    for item in items:
+        group = '_'.join(sorted({m.args[0] for m in item.iter_markers('xdist_group')}))
+        if group and not item.nodeid.endswith(f'@{group}'): item._id = type(item._id).parse(f'{item.nodeid}@{group}')
+
+
 def empty_tier(session, exitstatus):
     "The tier asked for by `-m full` or `-m soak`, when no test belongs to it yet"
     tier = session.config.option.markexpr

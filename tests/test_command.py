@@ -17,7 +17,8 @@ SETTINGS = '[DEFAULT]\nlib_name = tiny\nlib_path = tiny\nnbs_path = nbs\nversion
 CONFIG = 'defaults: [_self_, {model: cnn}, {hparams_search: null}]\nseed: 1\nout: .\nmonitor: valid/loss\nmode: min\n'
 STUDY = '# @package _global_\ndefaults:\n  - override /hydra/sweeper: mlops_kit\n'
 FILES = {
-    'settings.ini': SETTINGS, 'configs/notebooks/ci.yaml': 'all:\n  params: {n: 2}\n', 'nbs/torn.ipynb': '{"cells": [{"cell_type": "co',
+    'settings.ini': SETTINGS, 'tiny/__init__.py': '',
+    'configs/notebooks/ci.yaml': 'all:\n  params: {n: 2}\n', 'nbs/torn.ipynb': '{"cells": [{"cell_type": "co',
     'configs/train.yaml': CONFIG, 'configs/hparams_search/optuna.yaml': STUDY, 'configs/model/cnn.yaml': 'width: 3\nlr: 0.1\n',
     'my.csv': 'price,rooms\n' + ''.join(f'{i},{i % 3}\n' for i in range(20)), 'contract.yaml': '{not: a contract'}
 CELLS = {
@@ -42,7 +43,8 @@ def tiny(tmp_path):
 
 def start(env, args, cwd):
     "Start `mlops-kit ARGS`, as a terminal would"
-    variables = {**os.environ, **QUIET, 'PATH': f'{env.bin}{os.pathsep}{os.environ["PATH"]}', 'PYTHONPATH': '', 'COLUMNS': '200', 'CI': ''}
+    path = f'{env.bin}{os.pathsep}{os.environ["PATH"]}'
+    variables = {**os.environ, **QUIET, 'PATH': path, 'PYTHONPATH': str(cwd), 'COLUMNS': '200', 'CI': ''}
     pipes = dict(stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
     return subprocess.Popen([env.bin / 'mlops-kit', *args], cwd=cwd, env=variables, text=True, start_new_session=True, **pipes)
 
@@ -128,6 +130,13 @@ def test_own_table_needs_the_extra(wheel, tiny):
     "Without the extra, `new --data` exits 3 before it writes, and gives the pip line"
     said = refused(kit_env('base', wheel), 'new x --data my.csv --target price -y'.split(), tiny, code=3)
     assert 'pip install "mlops-kit[project]"' in said
+
+
+def test_own_package_must_be_installed(project_env, tiny):
+    "When the project's own package cannot be imported, no kernel starts: exit 3 and the line to type"
+    (tiny / 'tiny/__init__.py').unlink()
+    (tiny / 'tiny').rmdir()
+    assert 'pip install -e' in refused(project_env, ['run', 'nbs/ok.ipynb'], tiny, code=3)
 
 
 def records(folder):
