@@ -75,11 +75,16 @@ class Child:
 
     def python(self, code, **kw): return self.run('python', '-c', code, **kw).stdout
 
+    def state(self):
+        "All that a run with `--set ci` must leave alone"
+        return tree(self.path), results(self.path), set(self.path.glob('build/*')) - {self.path / 'build/ci'}
+
     @cached_property
     def ci(self):
-        "What `mlops-kit run nbs --set ci` says, run once; what was there before is in `before`"
-        self.before = tree(self.path), results(self.path), set(self.path.glob('build/*'))
-        return self.kit('run nbs --set ci', ok=False)
+        "What `mlops-kit run nbs --set ci` says, run once; and in `states`, how it was before and after"
+        before, said = self.state(), self.kit('run nbs --set ci', ok=False)
+        self.states = before, self.state()
+        return said
 
     def records(self, out='build/ci'):
         "The run.json of every run below `out`, by name, oldest first"
