@@ -118,7 +118,7 @@ def _mark_untracked(dest):
 
 # %% ../nbs/90_scaffold.ipynb #3f8f13e5
 _activate = r'.venv\Scripts\activate' if os.name=='nt' else '. .venv/bin/activate'
-_next = ['python -m venv .venv', _activate, 'pip install -r requirements.txt', 'mlops-kit run nbs']
+_install = f'python -m venv .venv && {_activate} && pip install -r requirements.txt'
 Project = namedtuple('Project', 'path source exported commands')
 
 def _place(dest, own):
@@ -160,7 +160,8 @@ def _build(dest, given, src, own, defaults):
     if own: _place(dest, own)
     done = _export(dest)
     _commit(dest, f'Start {dest.name} from the mlops_kit template')
-    return Project(dest, src, done, [f'cd {os.path.relpath(dest)}', *_next[:3], *([] if done else ['nbdev_export']), _next[3]])
+    install = _install if done else f'{_install} && nbdev_export'
+    return Project(dest, src, done, [f'cd {os.path.relpath(dest)}', install, 'mlops-kit run nbs'])
 
 def _undo(dest, keep):
     shutil.rmtree(dest, ignore_errors=True)
