@@ -1,14 +1,13 @@
 "A generated project, installed from the wheel in a folder that cannot see the kit, does all that it promises."
 import json
 import re
-import shlex
 from pathlib import Path
 
 import jsonschema
 import pytest
 import yaml
 from children import CHAPTERS, Layer, each_flavour, git
-from helpers import ROOT, kit_env, lint_workflows, sh
+from helpers import ROOT, lint_workflows
 
 pytestmark = each_flavour
 HASH = """
@@ -189,27 +188,3 @@ def test_workflows_run(child, tmp_path):
     for file in sorted((child.path / '.github/workflows').glob('*.yml')):
         for paths in run_workflow(file, tmp_path / 'checkout', env):
             assert not [p for p in paths if not list((tmp_path / 'checkout').glob(p))]
-
-
-def typed(text):
-    "The commands in the fenced shell blocks of a page, without comments"
-    blocks = re.findall(r'^```(?:sh|bash|shell)\n(.*?)^```', text, re.M | re.S)
-    lines = [re.sub(r'\s+#.*', '', line).strip() for block in blocks for line in block.splitlines()]
-    return [line for line in lines if line and not line.startswith('#')]
-
-
-@pytest.mark.full
-def test_as_a_new_user(kit, wheel, tmp_path):
-    "`copier copy` without trust from the clone, then every command of the child's own README in one shell, on a fresh environment"
-    project, words = tmp_path / 'somewhere else' / 'digits', shlex.split('copier copy --defaults')
-    project.parent.mkdir()
-    kit_env('base', wheel).run(*words, kit, project, cwd=tmp_path)
-    page = project / 'README.md' if (project / 'README.md').exists() else project / 'nbs/index.ipynb'
-    text = page.read_text() if page.suffix == '.md' else '\n\n'.join(''.join(c['source']) for c in json.loads(page.read_text())['cells'])
-    lines = [c if not c.startswith('jupyter lab') else 'jupyter lab --version' for c in typed(text)]
-    assert [c for c in lines if 'requirements.txt' in c]
-    assert [c for c in lines if c.startswith('mlops-kit run')]
-    (tmp_path / 'typed.sh').write_text('set -ex\n' + '\n'.join(lines))
-    path = {'PYTHONPATH': '', 'CI': '', 'WANDB_MODE': 'offline'}
-    sh(['bash', tmp_path / 'typed.sh'], cwd=project, env=path, timeout=1500)
-    assert sh(['git', 'status'], cwd=project, ok=False).returncode  # nobody made it a repo
