@@ -1,5 +1,6 @@
 "What several test files need: run a command, make an environment once, lint workflows."
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -122,3 +123,10 @@ def lint_workflows(folder):
         ['check-jsonschema', '-q', '--builtin-schema', 'vendor.github-workflows', *names]
     results = [sh(tool, cwd=folder, ok=False, env=path) for tool in tools]
     return '\n'.join(r.stdout for r in results if r.returncode)
+
+
+def typed(text):
+    "The commands in the fenced shell blocks of a page, without comments"
+    blocks = re.findall(r'^```(?:sh|bash|shell)\n(.*?)^```', text, re.M | re.S)
+    lines = [re.sub(r'\s+#.*', '', line).strip() for block in blocks for line in block.splitlines()]
+    return [line for line in lines if line and not line.startswith('#')]

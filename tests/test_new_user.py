@@ -1,17 +1,8 @@
 "A new user, in a folder elsewhere, who types what the generated README says."
-import json
-import re
 import shlex
 
 import pytest
-from helpers import kit_env, sh
-
-
-def typed(text):
-    "The commands in the fenced shell blocks of a page, without comments"
-    blocks = re.findall(r'^```(?:sh|bash|shell)\n(.*?)^```', text, re.M | re.S)
-    lines = [re.sub(r'\s+#.*', '', line).strip() for block in blocks for line in block.splitlines()]
-    return [line for line in lines if line and not line.startswith('#')]
+from helpers import kit_env, sh, typed
 
 
 @pytest.mark.full
@@ -20,9 +11,7 @@ def test_as_a_new_user(kit, wheel, tmp_path):
     project, words = tmp_path / 'somewhere else' / 'digits', shlex.split('copier copy --defaults')
     project.parent.mkdir()
     kit_env('base', wheel).run(*words, kit, project, cwd=tmp_path)
-    page = project / 'README.md' if (project / 'README.md').exists() else project / 'nbs/index.ipynb'
-    text = page.read_text() if page.suffix == '.md' else '\n\n'.join(''.join(c['source']) for c in json.loads(page.read_text())['cells'])
-    lines = [c if not c.startswith('jupyter lab') else 'jupyter lab --version' for c in typed(text)]
+    lines = [c if not c.startswith('jupyter lab') else 'jupyter lab --version' for c in typed((project / 'README.md').read_text())]
     assert [c for c in lines if 'requirements.txt' in c]
     assert [c for c in lines if c.startswith('mlops-kit run')]
     (tmp_path / 'typed.sh').write_text('set -ex\n' + '\n'.join(lines))

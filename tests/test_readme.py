@@ -5,8 +5,7 @@ import sys
 
 import pytest
 from children import new_project
-from helpers import ROOT, settings, sh
-from test_children import typed
+from helpers import ROOT, settings, sh, typed
 
 pytestmark = pytest.mark.xdist_group('image')
 README = (ROOT / 'README.md').read_text(encoding='utf-8')
