@@ -82,6 +82,7 @@ def _render(src, dest, given, defaults):
     with warnings.catch_warnings():
         warnings.simplefilter('ignore', DirtyLocalWarning)
         try: return run_copy(src.url, dest, data=given, vcs_ref=src.ref, user_defaults=guesses, defaults=defaults, quiet=True)
+        except KeyboardInterrupt: raise KeyboardInterrupt from None
         except (CopierError, ValueError) as e: raise InputError(f'{type(e).__name__}: {e}'.removeprefix('ValueError: ')) from e
 
 # %% ../nbs/90_scaffold.ipynb #26689895
