@@ -15,7 +15,7 @@ from pathlib import Path
 from .execute import _Watch, _client_class, _collected, _execute, _prepared, _verdict
 from .params import check_params
 from .plan import *
-from .plan import _all_values
+from .plan import cores, find_cases
 from .project import InputError, MachineError, find_root, need, provenance, settings
 from .record import *
 
@@ -123,11 +123,6 @@ def _installed(root):
     if name and not find_spec(name): raise MachineError(f'{name} is not installed in this environment; type: pip install -e {root}')
 
 # %% ../nbs/12_runs.ipynb #7bc5202f
-def _cores(): return len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count() or 1
-
-def _chapters(nbs): return sorted({f.stem for nb in nbs for f in nb.parent.glob('*.ipynb')})
-
-# %% ../nbs/12_runs.ipynb #25f397e2
 def run_notebooks(
     paths, # Notebooks and folders
     overrides=(), # For Hydra; they go to the notebooks that take `overrides`
@@ -143,9 +138,8 @@ def run_notebooks(
     nbs = find_notebooks(paths)
     root = _root(nbs[0], root)
     if jobs is not None and jobs<1: raise InputError(f'jobs={jobs}: at least one notebook must run at a time')
-    entries = read_set(set, root, _chapters(nbs)) if set else {}
-    values = _all_values(nbs, entries, [f'out=build/{set}'] if set else [], list(overrides), params or {})
+    cases = find_cases(paths, root, overrides, params, set)
     _installed(root)
-    after,prov,folder = plan(nbs, root),provenance(root),root/'build'/set/'runs' if set else root/'runs'
-    given = {nb.stem:(nb, values[nb.stem], folder, root, prov) for nb in nbs}
-    return _run_all(given, after, timeout, min(jobs or _cores(), len(nbs)), on_event)
+    prov,folder = provenance(root),root/'build'/set/'runs' if set else root/'runs'
+    given = {n:(c.path, c.values, folder, root, prov) for n,c in cases.items()}
+    return _run_all(given, {n:c.after for n,c in cases.items()}, timeout, min(jobs or cores(), len(cases)), on_event)
