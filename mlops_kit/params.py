@@ -12,24 +12,12 @@ from datetime import date
 from operator import ge, gt, le, lt
 from pathlib import Path
 from typing import Any
+from .cells import read_nb
 from .project import InputError, nearest
-
-# %% ../nbs/10_params.ipynb #cb6d26a4
-def _load(nb):
-    path = Path(nb)
-    try: d = json.loads(path.read_text(encoding='utf-8'))
-    except FileNotFoundError:
-        raise InputError(f'no such notebook: {nb}{nearest(path.name, [f.name for f in path.parent.glob("*.ipynb")])}') from None
-    except OSError as e: raise InputError(f'{nb} is not readable: {e.strerror}') from None
-    except ValueError as e: raise InputError(f'{nb} is not a notebook: {e}') from None
-    cells = d.get('cells') if isinstance(d, dict) else None
-    if not isinstance(cells, list) or not all(isinstance(c, dict) for c in cells):
-        raise InputError(f'{nb} is not a notebook: it has no list of cells')
-    return d
 
 # %% ../nbs/10_params.ipynb #315223f2
 def _tagged(nb, tag='parameters'):
-    cells = [c for c in _load(nb)['cells'] if c.get('cell_type')=='code']
+    cells = [c for c in read_nb(nb)['cells'] if c.get('cell_type')=='code']
     found = [c for c in cells if tag in c.get('metadata', {}).get('tags', [])]
     lines = ''.join(found[0]['source']).split('\n') if found else []
     return '\n'.join('' if l.lstrip().startswith(('%','!')) else l for l in lines)

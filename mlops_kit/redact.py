@@ -55,38 +55,57 @@ _SHAPES = [
     ('JSON web token', 'eyJ', '', r'eyJ[\w-]{8,}\.eyJ[\w-]{8,}\.[\w-]{8,}'),
     ('OpenAI key', 'sk-', '', r'sk-(?!ant-)(?:(?:proj|svcacct|admin)-[\w-]{40,}|[A-Za-z0-9]{48})'),
     ('PyPI token', 'pypi-', '', r'pypi-AgE[\w-]{50,}'),
-    ('Slack token', 'xoxb- xoxp- xoxa- xoxr- xoxs- xoxe- xoxe. xapp-', '', r'(?:xox[abprse][.-][\w.-]{10,}|xapp-\d-[\w-]{10,})'),
+    ('Slack token', 'xox xapp-', '', r'(?:xox[abprse][.-][\w.-]{10,}|xapp-\d-[\w-]{10,})'),
     ('Slack webhook', 'hooks.slack.com', 'hooks.slack.com/(?:services|workflows)/', r'[\w/]{20,}'),
     ('URL password', '://', r'''://[^\s/?#:@'"<>\\]*:''', r'''(?![*${<[%])[^\s/?#@'"<>\\]+(?=@(?!sha256:))'''),
     ('W&B key', 'wandb WANDB', r'''(?i:wandb)[\s\S]{0,60}?(?i:key|password)[^A-Za-z0-9]{1,8}(?:local-)?''', r'[0-9a-f]{40}'),
     ('W&B key', 'wandb_v1_', '', r'wandb_v1_\w{40,}'),
-    ('private key', 'PRIVATE KEY', '', r'-----BEGIN (?:[A-Z]+ )*PRIVATE KEY(?: BLOCK)?-----(?:(?!-----)[\s\S]){16,}(?:-----END [A-Z ]+-----)?')]
+    ('private key', 'PRIVATE', '', r'-----BEGIN (?:[A-Z]+ )*PRIVATE KEY(?: BLOCK)?-----(?:(?!-----)[\s\S]){16,}(?:-----END [A-Z ]+-----)?')]
 
 # %% ../nbs/11_redact.ipynb #065dcdf1
-_START = r'(?:(?<![A-Za-z0-9])|(?<=\\[nrt])|(?<=%[0-9A-Fa-f]{2}))'
-_PATTERNS = [(kind, hints.split(), f'({before}){"" if before else _START}(?:{token})(?![A-Za-z0-9])') for kind,hints,before,token in _SHAPES]
+_START = re.compile(r'(?<![A-Za-z0-9])|(?<=\\[nrt])|(?<=%[0-9A-Fa-f]{2})')
+_PATTERNS = [(kind, hints.split(), f'({before})(?:{token})(?![A-Za-z0-9])') for kind,hints,before,token in _SHAPES]
+_HINTS = re.compile('|'.join(re.escape(h) for _,hints,_ in _PATTERNS for h in hints))
 
-def _shaped(s):
-    "Kind and pattern of the shapes that may be in `s`"
-    return [(kind, re.compile(p)) for kind,hints,p in _PATTERNS if any(h in s for h in hints)]
+def _starts(m): return m[1] or _START.match(m.string, m.start())
+
+def _shaped(s, found):
+    "Put labels in the place of tokens, and their kinds into `found`"
+    def label(m, kind):
+        if not _starts(m): return m[0]
+        found.append(kind)
+        return f'{m[1]}[secret: {kind}]'
+    if len(s)<10_000 and not _HINTS.search(s): return s
+    for kind,hints,p in _PATTERNS:
+        if any(h in s for h in hints): s = re.sub(p, lambda m: label(m, kind), s)
+    return s
 
 # %% ../nbs/11_redact.ipynb #cc11fbb7
 _ANYWHERE,_AS_WORD = 8,4
 
 def _parts(v): return [v, *(l.strip() for l in v.split('\n') if '\n' in v and len(l.strip())>=2*_ANYWHERE)]
 
-def _by_length(found): return dict(sorted(found.items(), key=lambda kv: -len(kv[0])))
+def _core(v): return max(re.findall('[A-Za-z0-9]*', v), key=len)
 
 class _Redactor:
     "The secrets in their spellings, and what was found of them"
     def __init__(self, secrets):
         values = {name:v.strip() for name,v in (secrets or {}).items() if v.strip()}
         long = [(p, name) for name,v in values.items() if len(v)>=_ANYWHERE for p in _parts(v)]
-        self.coded = _by_length({s:name for p,name in long for s in _coded(p)})
-        self.spelled = _by_length({s:name for p,name in long for s in _escaped(p)} | self.coded)
+        self.coded = {s:name for p,name in long for s in _coded(p)}
+        self.spelled = [(_core(p), {s:name for s in _escaped(p)}) for p,name in long]
+        self.numbers = {p:name for p,name in long if p.replace('.', '').isdecimal()}
         self.words = {v:name for name,v in values.items() if _AS_WORD<=len(v)<_ANYWHERE}
         self.unsought = [name for name,v in values.items() if len(v)<_AS_WORD]
         self.found = []
+
+    def hits(self, s, form=str):
+        "Spellings that stand in `s`, with their names, longest first"
+        if len(s)<_ANYWHERE: return []
+        found = {k:name for k,name in self.coded.items() if k in s}
+        for core,names in self.spelled:
+            if core in s: found |= {k:name for k,name in names.items() if form(k) in s}
+        return sorted(found.items(), key=lambda kv: -len(kv[0]))
 
     def _label(self, name):
         self.found.append(f'secret {name}')
@@ -94,26 +113,35 @@ class _Redactor:
 
 # %% ../nbs/11_redact.ipynb #10600d09
 def _values(self:_Redactor, s):
-    for spelling,name in self.spelled.items():
+    for spelling,name in self.hits(s):
         if spelling in s: s = s.replace(spelling, self._label(name))
     for word,name in self.words.items():
         if word in s: s = re.sub(rf'(?<!\w){re.escape(word)}(?!\w)', lambda m: self._label(name), s)
-    if not self.spelled or not ('\n' in s or '\x1b' in s): return s
-    flat = _squeezed(s)
-    for spelling,name in self.spelled.items():
-        if _squeezed(spelling) not in flat: continue
+    return self.unwrap(s) if self.spelled and ('\n' in s or '\x1b' in s) else s
+
+def _unwrap(self:_Redactor, s):
+    for spelling,name in self.hits(_squeezed(s), _squeezed):
         s,before = _unwrapped(s, spelling, f'[secret {name}]'),s
         if s!=before: self._label(name)
     return s
 
-def _text(self:_Redactor, s):
-    s = self.values(s)
-    for kind,pattern in _shaped(s):
-        s,n = pattern.subn(lambda m: f'{m[1]}[secret: {kind}]', s)
-        self.found += [kind]*(n>0)
-    return s
+_Redactor.values,_Redactor.unwrap = _values,_unwrap
 
-_Redactor.values,_Redactor.text = _values,_text
+# %% ../nbs/11_redact.ipynb #1b2913fe
+_DATA = re.compile(r'(data:(?:image|audio|video|font)/[\w.+-]+;base64,[A-Za-z0-9+/=]{99,})')
+
+def _is_media(mime): return mime=='application/pdf' or mime.startswith(('image/', 'audio/', 'video/')) and 'svg' not in mime
+
+def _media(self:_Redactor, s):
+    flat = s.replace('\n', '')
+    found = [name for spelling,name in self.coded.items() if spelling in flat]
+    return self._label(found[0]) if found else s
+
+def _text(self:_Redactor, s):
+    if ';base64,' not in s: return _shaped(self.values(s), self.found)
+    return ''.join(self.media(p) if i%2 else _shaped(self.values(p), self.found) for i,p in enumerate(_DATA.split(s)))
+
+_Redactor.media,_Redactor.text = _media,_text
 
 # %% ../nbs/11_redact.ipynb #97759f05
 def redact_text(
@@ -124,16 +152,6 @@ def redact_text(
     return _Redactor(secrets).text(text)
 
 # %% ../nbs/11_redact.ipynb #121c42cd
-def _is_media(mime): return mime=='application/pdf' or mime.startswith(('image/', 'audio/', 'video/')) and 'svg' not in mime
-
-def _media(self:_Redactor, s):
-    flat = s.replace('\n', '')
-    found = [name for spelling,name in self.coded.items() if spelling in flat]
-    return self._label(found[0]) if found else s
-
-_Redactor.media = _media
-
-# %% ../nbs/11_redact.ipynb #cf8d6dfe
 def _is_lines(x): return len(x)>1 and all(isinstance(l, str) and l.endswith('\n') for l in x[:-1]) and isinstance(x[-1], str)
 
 def _key(self:_Redactor, k): return self.text(k) if isinstance(k, str) and len(k)>=_ANYWHERE and k not in self.words else k
@@ -142,7 +160,8 @@ def _tree(self:_Redactor, x, mime=''):
     if isinstance(x, str): return self.media(x) if _is_media(mime) else self.text(x)
     if isinstance(x, dict): return type(x)({self.key(k):self.tree(v, k if '/' in k else mime) for k,v in x.items()})
     if isinstance(x, (list, tuple)): return self.tree(''.join(x), mime).splitlines(True) if _is_lines(x) else [self.tree(v, mime) for v in x]
-    return self._label(self.spelled[str(x)]) if type(x) in (int, float) and str(x) in self.spelled else x
+    is_hit = self.numbers and type(x) in (int, float) and str(x) in self.numbers
+    return self._label(self.numbers[str(x)]) if is_hit else x
 
 _Redactor.key,_Redactor.tree = _key,_tree
 
@@ -170,9 +189,9 @@ class Finding(NamedTuple):
 
 # %% ../nbs/11_redact.ipynb #100970bf
 def _source(self:_Redactor, x):
-    source = self.values(x) if isinstance(x, str) else ''.join(x)
-    kept = [kind for kind,pattern in _shaped(source) if pattern.search(source)]
-    return source if isinstance(x, str) else self.values(source).splitlines(True), kept
+    source,kept = self.values(x if isinstance(x, str) else ''.join(x)),[]
+    _shaped(source, kept)
+    return source if isinstance(x, str) else source.splitlines(True), kept
 
 def _output(self:_Redactor, o):
     return type(o)({k:v if k in ('output_type', 'name', 'execution_count') else self.tree(v) for k,v in o.items()})
