@@ -24,5 +24,9 @@ setup(
     packages=find_namespace_packages(include=['mlops_kit*', 'hydra_plugins*']),
     install_requires=cfg['requirements'].split(),
     extras_require=extras,
-    entry_points=dict(console_scripts=cfg['console_scripts'].split(), nbdev=[f'{cfg["lib_path"]}={cfg["lib_path"]}._modidx:d']),
+    entry_points={
+        'console_scripts': cfg['console_scripts'].split(),
+        'nbdev': [f'{cfg["lib_path"]}={cfg["lib_path"]}._modidx:d'],
+        'jupyter_client.kernel_provisioners': ['warm=mlops_kit.provisioner:WarmProvisioner'],
+        'papermill.engine': ['warm=mlops_kit.engine:WarmEngine']},
     zip_safe=False)

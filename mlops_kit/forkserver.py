@@ -59,16 +59,19 @@ def _differing(env, mine):
     return sorted(k for k in env.keys()|mine.keys() if env.get(k)!=mine.get(k))
 
 # %% ../nbs/11_forkserver.ipynb #ef81cd70
+def _plain(cmd): return [w for w in cmd if not w.startswith('-Xfrozen_modules')]
+
+def _flags(): return [f'-X{k}' if v is True else f'-X{k}={v}' for k,v in sys._xoptions.items()]
+
+# %% ../nbs/11_forkserver.ipynb #bd78ad4b
 def _cuda(): return 'torch' in sys.modules and sys.modules['torch'].cuda.is_initialized()
 
 def _why_cold(request, env):
     cmd,differing = request['cmd'],_differing(request['env'], env)
     if request.get('cold'): return 'asked for'
-    if cmd[:-len(request['args'])]!=[sys.executable, *_flags(), '-m', 'ipykernel_launcher']: return 'it is another interpreter, or has other flags'
+    if _plain(cmd[:-len(request['args'])])!=_plain([sys.executable, *_flags(), '-m', 'ipykernel_launcher']): return 'it is another interpreter, or has other flags'
     if differing: return f'{", ".join(differing)} differ{"s"[:len(differing)==1]}'
     if _cuda(): return 'CUDA was initialised by an import'
-
-def _flags(): return [f'-X{k}' if v is True else f'-X{k}={v}' for k,v in sys._xoptions.items()]
 
 # %% ../nbs/11_forkserver.ipynb #c878547d
 def _reseed(seed):
@@ -114,15 +117,16 @@ def _note_stacks():
 def _become(request, ready, learned):
     from ipykernel.kernelapp import IPKernelApp
     known = set(sys.modules)
-    def learn(*_):
+    def learn(needs=request['needs']):
         new = set(sys.modules)-known
         known.update(new)
-        if new: learned(sorted(n for n in new if _installed(sys.modules.get(n))))
+        if new: learned(needs, sorted(n for n in new if _installed(sys.modules.get(n))))
     sys.argv = [find_spec('ipykernel_launcher').origin, *request['args']]
     app = IPKernelApp.instance(parent_handle=os.getppid())
     app.initialize(sys.argv[1:])
     atexit.unregister(app.close)
-    app.shell.events.register('post_run_cell', learn)
+    learn(None)
+    app.shell.events.register('post_run_cell', lambda result: learn())
     ready()
     app.start()
     threading._shutdown()
@@ -146,6 +150,7 @@ def _child(request, fds, sock, teach, cold):
     parent = os.getppid()
     _alone(fds, [sock.fileno(), teach.fileno()])
     _in_place(request, parent)
+    _send(sock, pid=os.getpid(), cold=cold)
     if cold: os.execve(request['cmd'][0], request['cmd'], dict(os.environ))
     def ready():
         _send(sock, ready=True)
@@ -155,7 +160,7 @@ def _child(request, fds, sock, teach, cold):
     gc.enable()
     _reseed(request.get('seed'))
     _measure()
-    _become(request, ready, lambda names: teach.send(json.dumps(names).encode()))
+    _become(request, ready, lambda *lesson: teach.send(json.dumps(lesson).encode()))
     for s in (sys.__stdout__, sys.__stderr__): s.flush()
 
 # %% ../nbs/11_forkserver.ipynb #be9e251c
@@ -165,7 +170,7 @@ class Server:
     "What the process knows"
     def __init__(self, listener, owner, modules=(), shell=True, never=(), left_out=(), kernels=None):
         self.env,self.asked,self.never,self.left_out = dict(os.environ),list(modules),set(never),set(left_out)
-        self.queue,self.shell = [*(_SHELL if shell else ()), *modules],shell
+        self.queue,self.shell,self.tried = [*(_SHELL if shell else ()), *modules],shell,set()
         self.listener,self.owner = socket.socket(fileno=listener),socket.socket(fileno=owner)
         self.conns,self.waiting = {socket.socket(fileno=fd):int(pid) for pid,fd in (kernels or {}).items()},[]
         self.woken,self.wake = socket.socketpair()
@@ -185,6 +190,7 @@ Server.tell = _tell
 # %% ../nbs/11_forkserver.ipynb #cd3738d7
 def _import_next(self:Server):
     module = self.queue.pop(0)
+    self.tried.add(module)
     if module in self.left_out or module.split('.')[0] in self.never: return
     done = _load(module)
     self.tell(**done)
@@ -202,17 +208,20 @@ Server.import_next,Server.restart = _import_next,_restart
 
 # %% ../nbs/11_forkserver.ipynb #5f9b6328
 def _learn(self:Server):
-    new = [n for n in json.loads(self.lessons.recv(1<<20)) if n not in sys.modules and n not in self.queue]
-    if new: self.tell(learned=new)
-    self.queue += new
-    self.asked += new
+    needs,names = json.loads(self.lessons.recv(1<<20))
+    new = [n for n in names if n not in sys.modules and n not in self.queue]
+    if new: self.tell(learned=new, needs=needs)
+    self.queue = [*new, *self.queue] if needs is None else [*self.queue, *new]
 
 Server.learn = _learn
 
 # %% ../nbs/11_forkserver.ipynb #41f861e7
 def _fork(self:Server, sock, request, fds):
-    if set(request['needs']) & set(self.queue) and not request.get('cold'): return False
-    cold,pid = _why_cold(request, self.env),os.fork()
+    cold = _why_cold(request, self.env)
+    missing = [] if cold else [n for n in request['needs'] if n not in self.tried]
+    self.queue = [*(n for n in missing if n not in self.queue), *self.queue] if missing else self.queue
+    if missing: return False
+    pid = os.fork()
     if not pid:
         code = 1
         try: code = _child(request, fds, sock, self.teach, cold) or 0
@@ -220,7 +229,6 @@ def _fork(self:Server, sock, request, fds):
         finally: os._exit(code)
     for fd in fds: os.close(fd)
     self.conns[sock] = pid
-    _send(sock, pid=pid, cold=cold)
     return True
 
 Server.fork = _fork
