@@ -1,0 +1,156 @@
+"`mlops-kit lab`, as somebody sees it who works in the page: in a real Chromium, on a generated project."
+import json
+import os
+import pty
+import re
+import signal
+import subprocess
+from contextlib import contextmanager
+from pathlib import Path
+from time import monotonic, sleep
+from urllib.request import Request, urlopen
+
+import nbformat
+import psutil
+import pytest
+from browser import chromium, new_page  # noqa: F401  (a fixture)
+from children import Child, commit_all, tree
+from nbformat.v4 import new_code_cell, new_notebook
+
+pytestmark = [pytest.mark.full, pytest.mark.xdist_group('image')]
+
+
+def until(look, seconds=60):
+    "What `look` returns, as soon as it returns something"
+    end = monotonic() + seconds
+    while not (found := look()):
+        assert monotonic() < end, f'not within {seconds} s'
+        sleep(.1)
+    return found
+
+
+@pytest.fixture
+def project(children, tmp_path):
+    "A copy of a generated project, to be changed"
+    child, folder = children('image'), tmp_path / 'project'
+    for name, data in tree(child.path).items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_bytes(data)
+    return Child(commit_all(folder), child.env, {'PYTHONPATH': str(folder), 'HOME': str(tmp_path / 'home')})
+
+
+@contextmanager
+def lab(project, *args):
+    "The command at a terminal, in the folder of the notebooks: the process, its address, and all that it has said so far"
+    log, terminal = project.path.parent / 'said.txt', pty.openpty()
+    (project.path.parent / 'home').mkdir()
+    env = {**os.environ, **project.variables, 'PATH': f'{project.env.bin}{os.pathsep}{os.environ["PATH"]}'}
+    command = [project.env.bin / 'mlops-kit', 'lab', '--no-browser', *args]
+    with log.open('w') as out:
+        server = subprocess.Popen(command, cwd=project.path / 'nbs', env=env, stdin=terminal[1], stdout=out, stderr=out)
+    try:
+        said = log.read_text
+        url = until(lambda: server.poll() is not None or re.search(r'http://127\S+', said()))
+        assert url is not True, said()
+        yield server, url[0], said
+    finally:
+        server.terminate()
+        server.wait(30)
+        for fd in terminal: os.close(fd)
+
+
+def module(project):
+    "The file that 02_model exports to"
+    return next(project.path.glob('*/model.py'))
+
+
+def cell(page, text):
+    "The editor of the cell that contains `text`"
+    editor = page.locator('.jp-Cell .cm-content', has_text=text).first
+    editor.wait_for(timeout=120_000)
+    return editor
+
+
+def type_at_the_end(page, text, *, of):
+    "Add `text` to a cell, as if typed"
+    cell(page, of).click()
+    page.keyboard.press('Control+End')
+    page.keyboard.insert_text(text)
+
+
+def save(page):
+    "^S, and what JupyterLab does afterwards"
+    with page.expect_response(lambda r: r.request.method == 'POST' and '/checkpoints' in r.url, timeout=60_000):
+        page.keyboard.press('Control+s')
+
+
+def run(page, text, prints):
+    "Run a cell, and wait for what it prints"
+    cell(page, text).click()
+    page.keyboard.press('Control+Enter')
+    page.locator('.jp-OutputArea', has_text=prints).wait_for(timeout=60_000)
+
+
+def add_notebook(project, *sources):
+    "A notebook of code cells, made elsewhere: it names a kernel that is not here"
+    nb = new_notebook(cells=[new_code_cell(s) for s in sources], metadata={'kernelspec': {'name': 'nobody', 'display_name': 'Nobody'}})
+    nbformat.write(nb, project.path / 'nbs/99_toy.ipynb')
+
+
+def test_a_save_exports(project, chromium):  # noqa: F811
+    "Edit a cell of a chapter and save: the module has the change, the notebook is clean, and the network was not asked"
+    page, wrong = new_page(chromium)
+    with lab(project, '02_model.ipynb') as (_, url, _):
+        page.goto(url)
+        type_at_the_end(page, '\n\ndef double(x): return 2*x', of='def conv(')
+        save(page)
+    assert '\ndef double(x): return 2*x\n' in module(project).read_text()
+    found = {f['name']: f['ok'] for f in json.loads(project.kit('check --json', ok=False).stdout)}
+    assert (found['notebooks clean'], found['export in sync'], wrong) == (True, True, [])
+
+
+def test_a_failing_export_is_told(project, chromium):  # noqa: F811
+    "A slip in an exported cell is saved all the same and leaves the module alone; page and terminal say so, until it is mended"
+    page, _ = new_page(chromium)
+    before, told = module(project).read_text(), page.get_by_text("saved, but not exported: SyntaxError: expected ':' in")
+    with lab(project, '02_model.ipynb') as (_, url, said):
+        page.goto(url)
+        type_at_the_end(page, '\ndef wrong(x) return x', of='def conv(')
+        save(page)
+        told.wait_for()
+        assert 'def wrong(x) return x' in (project.path / 'nbs/02_model.ipynb').read_text()
+        assert '`def wrong(x) return x`' in said()
+        assert module(project).read_text() == before
+        page.keyboard.press('Control+z')
+        save(page)
+        told.wait_for(state='hidden')
+
+
+def test_the_kernel_is_this_one_and_reloads(project, chromium):  # noqa: F811
+    "Whatever kernel a notebook names, it runs in the environment of the command, and a saved module is there for the next cell"
+    add_notebook(project, '#| default_exp toy', '#| export\ndef f(): return 1',
+                 f'import sys\nfrom {module(project).parent.name} import toy\nprint(sys.executable, toy.f())')
+    page, _ = new_page(chromium)
+    with lab(project, '99_toy.ipynb') as (_, url, _):
+        page.goto(url)
+        type_at_the_end(page, ' + 1', of='def f()')
+        save(page)
+        run(page, 'import sys', f'{project.env.bin}/python 2')
+        type_at_the_end(page, ' + 1', of='def f()')
+        save(page)
+        run(page, 'import sys', f'{project.env.bin}/python 3')
+
+
+def test_stops_at_once_and_leaves_nothing(project):
+    "^C ends it without a question: no process, no temporary folder, nothing in the home of the user"
+    with lab(project) as (server, url, said):
+        address, _, token = url.partition('/lab?token=')
+        start = Request(f'{address}/api/kernels', b'{}', {'Authorization': f'token {token}'})
+        kernel = json.load(urlopen(start))['name']
+        folder = Path(re.search(r'/\S+/mlops-kit-lab-[^/]+', said())[0])
+        family = psutil.Process(server.pid).children(recursive=True)
+        os.kill(server.pid, signal.SIGINT)
+        assert (kernel, server.wait(20)) == ('python3', 0)
+        assert 'y/[n]' not in said()
+    assert len(psutil.wait_procs(family, 10)[0]) == len(family) > 0
+    assert [folder.exists(), *(project.path.parent / 'home').rglob('*')] == [False]
