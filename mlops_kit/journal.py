@@ -116,7 +116,7 @@ def unsettled(
 
 # %% ../nbs/12_journal.ipynb #1c3b6a1e
 def _file_name(name):
-    safe = re.sub(r'[^a-z0-9_.=,-]+', '_', name)[:80]
+    safe = re.sub(r'[^a-z0-9_.=,\[\]-]+', '_', name)[:80]
     return safe if safe==name else f'{safe}-{sha256(name.encode()).hexdigest()[:8]}'
 
 class Memory:
