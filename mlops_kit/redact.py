@@ -13,17 +13,19 @@ from typing import NamedTuple
 from urllib.parse import quote, quote_plus
 
 # %% ../nbs/11_redact.ipynb #b6e36be4
-_LITERALS = [lambda v: json.dumps(v)[1:-1], lambda v: json.dumps(v, ensure_ascii=False)[1:-1],
-    lambda v: repr(v)[1:-1], lambda v: repr(f'\'"{v}')[4:-1], lambda v: repr(v.encode())[2:-1]]
-_ENTITIES = [html.escape, lambda v: html.escape(v, quote=False), lambda v: html.escape(v).replace('&#x27;', '&#39;').replace('&quot;', '&#34;')]
-_PERCENTS = [quote, quote_plus, lambda v: quote(v, safe=''), lambda v: re.sub('%..', lambda m: m[0].lower(), quote(v, safe=''))]
-_ESCAPES = [str, *_LITERALS, *_ENTITIES, *_PERCENTS]
+def _bytes(v): return v.encode(errors='surrogateescape')
 
-def _escaped(v): return {g(f(v)) for f in _ESCAPES for g in _ESCAPES}
+_LITERALS = [lambda v: json.dumps(v)[1:-1], lambda v: json.dumps(v, ensure_ascii=False)[1:-1],
+    lambda v: repr(v)[1:-1], lambda v: repr(f'\'"{v}')[4:-1], lambda v: repr(_bytes(v))[2:-1]]
+_ENTITIES = [html.escape, lambda v: html.escape(v, quote=False), lambda v: html.escape(v).replace('&#x27;', '&#39;').replace('&quot;', '&#34;')]
+_PERCENTS = [quote, quote_plus, lambda b: quote(b, safe=''), lambda b: re.sub('%..', lambda m: m[0].lower(), quote(b, safe=''))]
+
+def _once(v): return {v, *(f(v) for f in _LITERALS + _ENTITIES), *(f(_bytes(v)) for f in _PERCENTS)}
+def _escaped(v): return {s for once in _once(v) for s in _once(once)}
 
 # %% ../nbs/11_redact.ipynb #3f250198
 def _coded(v):
-    data = v.encode()
+    data = _bytes(v)
     whole = {f(data).decode() for f in (b64encode, urlsafe_b64encode)} | {data.hex(), data.hex().upper()}
     cut = [slice((8*k+5)//6, 8*(k+len(data))//6) for k in range(3)]
     return whole | {f(b'\0'*k + data).decode()[cut[k]] for f in (b64encode, urlsafe_b64encode) for k in range(3)}
@@ -42,6 +44,7 @@ def _unwrapped(s, spelling, label):
     return _gaps(spelling).sub(lambda m: m[0] if m[0].count('\n')>most else label, s)
 
 # %% ../nbs/11_redact.ipynb #2d9781d4
+_BEGIN = r'-----BEGIN (?:[A-Z]+ )*PRIVATE KEY(?: BLOCK)?-----(?:\\[nr]|[\s│])+'
 _SHAPES = [
     ('AWS access key', 'AKIA ASIA ABIA ACCA', '', r'(?:AKIA|ASIA|ABIA|ACCA)[A-Z2-7]{16}'),
     ('AWS secret key', 'secret_access_key SECRET_ACCESS_KEY ecretAccessKey', r'(?i:secret_?access_?key)[^A-Za-z0-9]{1,8}', r'[A-Za-z0-9/+]{40}'),
@@ -60,7 +63,7 @@ _SHAPES = [
     ('URL password', '://', r'''://[^\s/?#:@'"<>\\]*:''', r'''(?![*${<[%])[^\s/?#@'"<>\\]+(?=@(?!sha256:))'''),
     ('W&B key', 'wandb WANDB', r'''(?i:wandb)[\s\S]{0,60}?(?i:key|password)[^A-Za-z0-9]{1,8}(?:local-)?''', r'[0-9a-f]{40}'),
     ('W&B key', 'wandb_v1_', '', r'wandb_v1_\w{40,}'),
-    ('private key', 'PRIVATE', '', r'-----BEGIN (?:[A-Z]+ )*PRIVATE KEY(?: BLOCK)?-----(?:(?!-----)[\s\S]){16,}(?:-----END [A-Z ]+-----)?')]
+    ('private key', 'PRIVATE', '', _BEGIN + r'(?:[\w-]+: [^\n\\]+(?:\\[nr]|[\s│])+)*[\w+/=]{16,}[\w+/=\s\\│]*(?:-----END [A-Z ]+-----)?')]
 
 # %% ../nbs/11_redact.ipynb #065dcdf1
 _START = re.compile(r'(?<![A-Za-z0-9])|(?<=\\[nrt])|(?<=%[0-9A-Fa-f]{2})')
@@ -134,8 +137,8 @@ def _is_media(mime): return mime=='application/pdf' or mime.startswith(('image/'
 
 def _media(self:_Redactor, s):
     flat = s.replace('\n', '')
-    found = [name for spelling,name in self.coded.items() if spelling in flat]
-    return self._label(found[0]) if found else s
+    found = self.hits(flat)
+    return self._label(found[0][1]) if found else s
 
 def _text(self:_Redactor, s):
     if ';base64,' not in s: return _shaped(self.values(s), self.found)
@@ -209,7 +212,7 @@ def _redact_cell(r, n, cell):
     found += _new(r, n, 'source', kept)
     if 'outputs' in cell: out['outputs'] = [r.output(o) for o in cell['outputs']]
     found += _new(r, n, 'output')
-    for k in {'metadata', 'attachments'} & cell.keys():
+    for k in [k for k in ('metadata', 'attachments') if k in cell]:
         out[k] = r.tree(cell[k])
         found += _new(r, n, k)
     return out,found
@@ -239,7 +242,7 @@ def _prefix(folder): return re.compile(rf'(?:(?<![\w/.~-])|(?<=file://)){re.esca
 def _is_path(s): return '\n' not in s and os.path.isabs(s) and len(Path(s).parts)>1 and os.path.exists(Path(*Path(s).parts[:2]))
 
 def _relative(s, folders, root):
-    for folder,name in folders.items():
+    for folder,name in sorted(folders.items(), key=lambda f: -len(f[0])):
         if folder in s: s = _prefix(folder).sub(lambda m: f'{name}/' if name and m[1] else name or '.'[len(m[1]):], s)
     return Path(os.path.relpath(s, root)).as_posix() if _is_path(s) and Path(s).anchor==Path(root).anchor else s
 
@@ -251,8 +254,9 @@ def _relative_tree(x, *args):
 
 # %% ../nbs/11_redact.ipynb #eee2d39e
 def _folders(root):
-    roots = {str(p):'' for p in (root, root.resolve()) if len(p.parts)>1}
-    return roots | {str(p):'~' for p in (Path.home(), Path.home().resolve()) if len(p.parts)>1 and str(p) not in roots}
+    home = Path(os.path.expanduser('~'))
+    found = {str(p):'' for p in (root, root.resolve()) if len(p.parts)>1}
+    return {str(p):'~' for p in (home, home.resolve()) if len(p.parts)>1 and home.is_absolute()} | found
 
 def relative_paths(
     nb:dict, # A notebook; it stays as it is
@@ -260,7 +264,8 @@ def relative_paths(
 )->dict: # The notebook with other metadata
     "Make the machine's paths in all metadata relative to `root`"
     root = Path(os.path.abspath(root))
-    def clean(x): return type(x)(x | dict(metadata=_relative_tree(x['metadata'], _folders(root), root))) if 'metadata' in x else x
+    folders = _folders(root)
+    def clean(x): return type(x)(x | dict(metadata=_relative_tree(x['metadata'], folders, root))) if 'metadata' in x else x
     cells = [clean(c) for c in nb['cells']]
     cells = [type(c)(c | dict(outputs=[clean(o) for o in c['outputs']])) if 'outputs' in c else c for c in cells]
     return type(nb)(clean(nb) | dict(cells=cells))
