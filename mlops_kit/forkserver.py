@@ -164,7 +164,7 @@ def _child(request, fds, sock, teach, cold):
     for s in (sys.__stdout__, sys.__stderr__): s.flush()
 
 # %% ../nbs/11_forkserver.ipynb #be9e251c
-_SHELL = 'ipykernel.kernelapp ipykernel.ipkernel ipykernel.zmqshell ipykernel.debugger matplotlib_inline.config psutil'.split()
+_SHELL = 'ipykernel.kernelapp ipykernel.ipkernel ipykernel.zmqshell ipykernel.debugger psutil'.split()
 
 class Server:
     "What the process knows"
@@ -267,7 +267,7 @@ Server.read = _read
 # %% ../nbs/11_forkserver.ipynb #f9b16463
 def _listen(self:Server):
     sources = [self.owner, self.woken, self.lessons, self.listener, *self.conns]
-    for s in select.select(sources, [], [], 0 if self.queue else None)[0]:
+    for s in select.select(sources, [], [], 0 if self.queue or self.waiting else None)[0]:
         if s is self.owner: return False
         if s is self.woken: self.reap()
         elif s is self.lessons: self.learn()
