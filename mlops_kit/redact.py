@@ -17,7 +17,8 @@ def _bytes(v): return v.encode(errors='surrogateescape')
 
 _LITERALS = [lambda v: json.dumps(v)[1:-1], lambda v: json.dumps(v, ensure_ascii=False)[1:-1],
     lambda v: repr(v)[1:-1], lambda v: repr(f'\'"{v}')[4:-1], lambda v: repr(_bytes(v))[2:-1]]
-_ENTITIES = [html.escape, lambda v: html.escape(v, quote=False), lambda v: html.escape(v).replace('&#x27;', '&#39;').replace('&quot;', '&#34;')]
+_ENTITIES = [html.escape, lambda v: html.escape(v, quote=False), lambda v: html.escape(v).replace('&#x27;', "'"),
+    lambda v: html.escape(v).replace('&#x27;', '&#39;').replace('&quot;', '&#34;')]
 _PERCENTS = [quote, quote_plus, lambda b: quote(b, safe=''), lambda b: re.sub('%..', lambda m: m[0].lower(), quote(b, safe=''))]
 
 def _once(v): return {v, *(f(v) for f in _LITERALS + _ENTITIES), *(f(_bytes(v)) for f in _PERCENTS)}
@@ -37,7 +38,7 @@ def _squeezed(s): return ''.join(_COLOUR.sub('', s).replace('│', '').split())
 
 def _gaps(spelling):
     gap = r'(?:\x1b\[[0-9;]*m|[ \t│]*\r?\n[ \t│]*)*'
-    return re.compile(r'[\s│]+'.join(gap.join(map(re.escape, w)) for w in spelling.split()))
+    return re.compile(r'(?:\x1b\[[0-9;]*m|[\s│])+'.join(gap.join(map(re.escape, w)) for w in spelling.split()))
 
 def _unwrapped(s, spelling, label):
     most = 1 + len(spelling)//16 + spelling.count('\n')
@@ -60,7 +61,7 @@ _SHAPES = [
     ('PyPI token', 'pypi-', '', r'pypi-AgE[\w-]{50,}'),
     ('Slack token', 'xox xapp-', '', r'(?:xox[abprse][.-][\w.-]{10,}|xapp-\d-[\w-]{10,})'),
     ('Slack webhook', 'hooks.slack.com', 'hooks.slack.com/(?:services|workflows)/', r'[\w/]{20,}'),
-    ('URL password', '://', r'''://[^\s/?#:@'"<>\\]*:''', r'''(?![*${<[%])[^\s/?#@'"<>\\]+(?=@(?!sha256:))'''),
+    ('URL password', '://', r'''://(?<!github://)[^\s/?#:@'"<>\\]*:''', r'''(?![*${<[%]|REDACTED)[^\s/?#@'"<>\\]+(?=@(?!sha256:))'''),
     ('W&B key', 'wandb WANDB', r'''(?i:wandb)[\s\S]{0,60}?(?i:key|password)[^A-Za-z0-9]{1,8}(?:local-)?''', r'[0-9a-f]{40}'),
     ('W&B key', 'wandb_v1_', '', r'wandb_v1_\w{40,}'),
     ('private key', 'PRIVATE', '', _BEGIN + r'(?:[\w-]+: [^\n\\]+(?:\\[nr]|[\s│])+)*[\w+/=]{16,}[\w+/=\s\\│]*(?:-----END [A-Z ]+-----)?')]
