@@ -5,11 +5,11 @@
 # %% auto #0
 __all__ = ['cache_folder', 'relative', 'digest', 'Store', 'open_store', 'walk_files', 'fingerprints']
 
-# %% ../nbs/04_hashes.ipynb #743dda8c
+# %% ../nbs/04_hashes.ipynb #86f26f52
 import atexit, functools, hashlib, json, os, secrets, stat, sys, threading, time
 from pathlib import Path
 
-# %% ../nbs/04_hashes.ipynb #260aad5e
+# %% ../nbs/04_hashes.ipynb #2087a71f
 def cache_folder(
     root, # The project
 )->Path: # `.mlops_kit` in it, there
@@ -19,16 +19,17 @@ def cache_folder(
     if not (path/'.gitignore').exists(): (path/'.gitignore').write_text('*\n')
     return path
 
-# %% ../nbs/04_hashes.ipynb #33d0434a
+# %% ../nbs/04_hashes.ipynb #b2ac7488
 def relative(
     path, # Absolute
     root, # The project
 )->str: # With slashes; outside the project it stays absolute
     "How a path is called in a key"
-    path,root = str(path),str(root)
-    return os.path.relpath(path, root).replace(os.sep, '/') if path==root or path.startswith(root.rstrip(os.sep)+os.sep) else path
+    path,top = str(path),str(root).rstrip(os.sep)+os.sep
+    if path.startswith(top): return path[len(top):].replace(os.sep, '/')
+    return '.' if path+os.sep==top else path
 
-# %% ../nbs/04_hashes.ipynb #9da90e74
+# %% ../nbs/04_hashes.ipynb #fdc6ab53
 def digest(
     x, # Bytes, or text
 )->str: # 20 characters
@@ -38,7 +39,7 @@ def digest(
 def _digest_file(path):
     with open(path, 'rb') as f: return hashlib.file_digest(f, lambda: hashlib.blake2b(digest_size=10)).hexdigest()
 
-# %% ../nbs/04_hashes.ipynb #c7ede09c
+# %% ../nbs/04_hashes.ipynb #26d1a265
 _SETTLED = 2*10**9
 
 def _schema():
@@ -55,8 +56,8 @@ class Store:
     def __init__(self,
         root, # The project; what is known lies in its `.mlops_kit`
     ):
-        self.root,self.dirty,self.saved,self.lock = Path(root).resolve(),False,time.monotonic(),threading.Lock()
-        self.file,self.pid,self.known = self.root/'.mlops_kit/stat.json',os.getpid(),{}
+        self.root,self.dirty,self.saved,self.lock = os.path.realpath(root),False,time.monotonic(),threading.Lock()
+        self.file,self.pid,self.known = Path(self.root)/'.mlops_kit/stat.json',os.getpid(),{}
         try: found = json.loads(self.file.read_text(encoding='utf-8'))
         except (OSError, ValueError): found = None
         if isinstance(found, dict) and found.get('schema')==_schema(): self.known = found.get('files', {})
@@ -75,7 +76,7 @@ class Store:
         self.known[key],self.dirty = [stamp, now, content, found],True
         return content,found
 
-# %% ../nbs/04_hashes.ipynb #c04960cb
+# %% ../nbs/04_hashes.ipynb #cca22ec0
 def _save(self:Store):
     "Write what is new to disk"
     with self.lock:
@@ -90,22 +91,22 @@ def _save(self:Store):
 
 Store.save = _save
 
-# %% ../nbs/04_hashes.ipynb #8b3d632b
+# %% ../nbs/04_hashes.ipynb #984ca6a0
 _stores = {}
 
 def open_store(
     root, # The project
 )->Store:
     "The store of a project, opened once"
-    root = os.path.realpath(root)
-    if root not in _stores:
-        _stores[root] = Store(root)
-        atexit.register(_stores[root].save)
-    store = _stores[root]
+    name = os.path.abspath(root)
+    if name not in _stores:
+        _stores[name] = Store(root)
+        atexit.register(_stores[name].save)
+    store = _stores[name]
     if store.dirty and time.monotonic()-store.saved>1: store.save()
     return store
 
-# %% ../nbs/04_hashes.ipynb #43bc55a2
+# %% ../nbs/04_hashes.ipynb #7d49dec1
 _LEFTOVERS = {'__pycache__', '.ipynb_checkpoints', '.git', '.mlops_kit', '.DS_Store'}
 
 def walk_files(
@@ -124,13 +125,13 @@ def walk_files(
         else: found.append(e.path)
     return found
 
-# %% ../nbs/04_hashes.ipynb #195bc9d4
+# %% ../nbs/04_hashes.ipynb #66d048ad
 def _fingerprint(store, path):
     try: return store.look(path)[0] if stat.S_ISREG(os.stat(path).st_mode) else None
     except FileNotFoundError: return None
     except OSError: return f'unreadable {secrets.token_hex(4)}'
 
-# %% ../nbs/04_hashes.ipynb #ea6e5cc4
+# %% ../nbs/04_hashes.ipynb #5dbdf3cf
 _MANY,_VERY_MANY = 100,10_000
 
 def _quick(path): return _stamp(path)[::2] if os.path.exists(path) else None
@@ -148,8 +149,8 @@ def fingerprints(
     leave=lambda entry: False, # Says of an `os.DirEntry` in a folder that it does not count
 )->dict: # Name to hash; None for what is not there
     "Say what is in files and folders"
-    store,root = open_store(root),os.path.realpath(root)
-    found = {}
+    store,found = open_store(root),{}
+    root = store.root
     for p in paths:
         p = os.path.normpath(os.path.join(root, p))
         name = relative(p, root)

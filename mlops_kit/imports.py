@@ -5,14 +5,14 @@
 # %% auto #0
 __all__ = ['is_site', 'site_folders', 'Imports', 'config_files', 'imports']
 
-# %% ../nbs/05_imports.ipynb #1d4476aa
+# %% ../nbs/05_imports.ipynb #f197df8a
 import functools, glob, os, stat, sys
 from dataclasses import dataclass, field
 from .hashes import open_store, walk_files
-from .scan import by_head, scan_config, scan_file, scan_notebook, scan_page, together, words
+from .scan import scan_config, scan_file, scan_notebook, scan_page, sort_words, together, words
 from .cells import flags_left_out, read_nb
 
-# %% ../nbs/05_imports.ipynb #70529034
+# %% ../nbs/05_imports.ipynb #59f4d9e5
 def is_site(path): # A folder or file
     "Whether a path belongs to what was installed, not to what is worked on"
     return 'site-packages' in str(path) or 'dist-packages' in str(path)
@@ -21,7 +21,7 @@ def site_folders()->list: # Absolute
     "Where packages are installed"
     return [p for p in sys.path if is_site(p) and os.path.isdir(p)]
 
-# %% ../nbs/05_imports.ipynb #ecfe51c7
+# %% ../nbs/05_imports.ipynb #5c1a53e8
 def _listing(folder):
     try: return frozenset(os.listdir(folder))
     except OSError: return frozenset()
@@ -31,7 +31,7 @@ def _top_names(folder, stamp): return frozenset(n.partition('.')[0] for n in _li
 
 def _site_names(): return frozenset().union(*(_top_names(p, os.stat(p).st_mtime_ns) for p in site_folders()))
 
-# %% ../nbs/05_imports.ipynb #cbf19d99
+# %% ../nbs/05_imports.ipynb #64e70e61
 def _path_folders():
     base = os.path.dirname(os.__file__)
     return [p for p in sys.path if p and os.path.isdir(p) and not is_site(p) and not p.startswith(base)]
@@ -44,11 +44,22 @@ def _in_place(top):
         except Exception: continue
         if spec: return next(iter(spec.submodule_search_locations or []), spec.origin)
 
-# %% ../nbs/05_imports.ipynb #59103a95
+# %% ../nbs/05_imports.ipynb #336794ce
 class _Places:
+    "Where first-party modules are, seen from one notebook"
     def __init__(self, folders):
-        self.folders,self.site = list(dict.fromkeys(folders)),_site_names()
+        self.folders,self.site,self.stems = [],_site_names(),set()
         self.tops,self.listed = {},{}
+        for f in folders: self.add(f)
+
+    def add(self, folder):
+        "Look for modules there too, after all others"
+        if folder in self.folders: return
+        self.folders.append(folder)
+        self.stems |= self.names_in(folder)
+        self.tops = {k:v for k,v in self.tops.items() if v}
+
+    def names_in(self, folder): return {n.partition('.')[0] for n in self.listing(folder)}
 
     def listing(self, folder):
         if folder not in self.listed: self.listed[folder] = _listing(folder)
@@ -61,24 +72,25 @@ class _Places:
 
     def is_third(self, name): return self.top(name) is None and name in self.site
 
-# %% ../nbs/05_imports.ipynb #e0c2f0fa
+# %% ../nbs/05_imports.ipynb #cf035d09
+_BINARY = ('.so', '.pyd')
+
+def _binaries(place): return [p for p in glob.glob(f'{glob.escape(place)}.*') if p.endswith(_BINARY)]
+
 def _top(self:_Places, name):
     plain = []
-    for f in self.folders:
+    for f in self.folders if name in self.stems else ():
         if name in self.listing(f) and os.path.isfile(f'{f}/{name}/__init__.py'): return f'{f}/{name}'
         if f'{name}.py' in self.listing(f): return f'{f}/{name}.py'
-        if any(n.startswith(f'{name}.') and n.endswith(_BINARY) for n in self.listing(f)): return f'{f}/{name}'
+        if name in self.stems and _binaries(f'{f}/{name}'): return f'{f}/{name}'
         if name in self.listing(f) and os.path.isdir(f'{f}/{name}'): plain.append(f'{f}/{name}')
     if name in sys.stdlib_module_names or name in self.site: return None
     place = _in_place(name)
     return place if place and not is_site(place) else next(iter(plain), None)
 
-_BINARY = ('.so', '.pyd')
 _Places._top = _top
 
-# %% ../nbs/05_imports.ipynb #ed82f2fa
-def _binaries(place): return [p for p in glob.glob(f'{glob.escape(place)}.*') if p.endswith(_BINARY)]
-
+# %% ../nbs/05_imports.ipynb #7d6921d1
 def _files(self:_Places, dotted):
     "The files that are run to import `dotted`, by module"
     name,*rest = dotted.split('.')
@@ -94,7 +106,7 @@ def _files(self:_Places, dotted):
 
 _Places.files = _files
 
-# %% ../nbs/05_imports.ipynb #404e3d71
+# %% ../nbs/05_imports.ipynb #fb17f976
 @dataclass
 class Imports:
     "What a notebook reaches"
@@ -106,7 +118,7 @@ class Imports:
     config:bool = False # Whether `configs` counts
     page:dict = field(default_factory=dict) # What `scan_notebook` says of the notebook itself
 
-# %% ../nbs/05_imports.ipynb #307072b0
+# %% ../nbs/05_imports.ipynb #dc0fa7c7
 def _absolute(entry, module, is_package):
     level,name,names,_ = entry
     if level:
@@ -114,8 +126,9 @@ def _absolute(entry, module, is_package):
         name = '.'.join([*parts[:len(parts)-level+is_package], *([name] if name else [])])
     return [name, *(f'{name}.{n}' for n in names if n!='*')] if name else [n for n in names if n!='*']
 
-# %% ../nbs/05_imports.ipynb #ef76e0db
+# %% ../nbs/05_imports.ipynb #67923a0e
 class _Walk:
+    "What is found and what is still to be looked at"
     def __init__(self, path, root, flags=(), outs=(), bases=()):
         self.store,self.root,self.path,self.outs = open_store(root),os.path.realpath(root),os.path.realpath(path),set(outs)
         self.home = os.path.dirname(self.path)
@@ -131,11 +144,12 @@ class _Walk:
         "Take along a file of code"
         if path in self.out.files or path==self.path: return
         self.out.files[path] = module
+        if module is None: self.places.add(os.path.dirname(path))
         if path.endswith(_BINARY): return
         found = self.look(path, 'page', scan_page) if path.endswith('.ipynb') else self.look(path, 'py', scan_file)
         if found: (self.later if lazy else self.todo).append((path, module, found, lazy))
 
-# %% ../nbs/05_imports.ipynb #d4eb19b8
+# %% ../nbs/05_imports.ipynb #bbd3e536
 def _module(self:_Walk, dotted, lazy=False):
     for module,path in self.places.files(dotted).items(): self.code(path, module, lazy)
 
@@ -148,18 +162,19 @@ def _import(self:_Walk, entry, path, module, lazy):
 
 _Walk.module,_Walk.import_ = _module,_import
 
-# %% ../nbs/05_imports.ipynb #e4f523a1
+# %% ../nbs/05_imports.ipynb #db967764
 _NOT_READ = ('build', 'runs', 'dist', '_docs', '_proc', 'configs')
 _SYSTEM = ('/dev/', '/proc/', '/sys/', '/bin/', '/usr/', '/etc/', '/lib')
 
 def _is_config(self:_Walk, p):
     configs = os.path.join(self.root, 'configs')
-    found = p.startswith(configs+os.sep) and not p.startswith(os.path.join(configs, 'notebooks', ''))
+    found = f'{p}{os.sep}'.startswith(configs+os.sep) and not p.startswith(os.path.join(configs, 'notebooks', ''))
     self.out.config = self.out.config or found
     return found
 
 def _own(self:_Walk, p): return any(p==o or p.startswith(o+os.sep) for o in self.outs)
 
+# %% ../nbs/05_imports.ipynb #d4ddd5b3
 def _folder(self:_Walk, p):
     inside = p.startswith(self.root+os.sep)
     hidden = any(part.startswith('.') for part in p[len(self.root):].split(os.sep))
@@ -172,35 +187,38 @@ def _named_file(self:_Walk, p):
 
 _Walk.is_config,_Walk.own,_Walk.folder,_Walk.named_file = _is_config,_own,_folder,_named_file
 
-# %% ../nbs/05_imports.ipynb #fcc69f4b
-def _paths(word, bases):
-    if '*' in word: return [p for b in bases for p in glob.glob(f'{glob.escape(b)}/{word}', recursive=True)] if len(word)>1 and not word.startswith('/') else []
-    if word.startswith(('/', '~')): return [os.path.expanduser(word)]
-    return [f'{b}/{word}' for b in bases]
+# %% ../nbs/05_imports.ipynb #932eb4da
+def _there(self:_Walk, named, bases):
+    for folder,names in named['files'].items():
+        if folder.startswith(_SYSTEM): continue
+        alone = folder.startswith(('/', '~'))
+        for f in [os.path.expanduser(folder)] if alone else [f'{b}/{folder}' if folder else b for b in bases]:
+            yield from (os.path.normpath(f'{f}/{n}') for n in names.keys() & self.places.listing(f))
+    for word in named['patterns']:
+        if len(word)>1 and word[0]!='/':
+            for b in bases: yield from glob.glob(f'{glob.escape(b)}/{word}', recursive=True)
 
-def _word(self:_Walk, word, bases):
-    top = word.partition('.')[0]
-    if '/' not in word and top.isidentifier() and self.places.top(top):
-        for n in (word, f'{word}.__main__'): self.module(n)
-    for p in map(os.path.normpath, _paths(word, bases)):
-        if p==self.path or p==self.root or self.own(p) or not os.path.exists(p) or self.is_config(p): continue
-        if os.path.isdir(p): self.folder(p)
-        else: self.named_file(p)
-
-_Walk.word = _word
-
-# %% ../nbs/05_imports.ipynb #d77646c9
-def _words(self:_Walk, by_head, path):
+def _names(self:_Walk, named, path):
     here = os.path.dirname(path)
     bases = list(dict.fromkeys([*self.bases, here])) if here.startswith(self.root) else [here]
-    listed = frozenset().union(*(self.places.listing(f) for f in [*bases, *self.places.folders]))
-    known = {*listed, *(n[:-3] for n in listed if n.endswith('.py')), '..', '~', '*', '/'}
-    for head in by_head.keys() & known:
-        for w in by_head[head]: self.word(w, bases)
+    for p in self.there(named, bases):
+        if p in (self.path, self.root) or self.own(p) or self.is_config(p): continue
+        if os.path.isdir(p): self.folder(p)
+        elif os.path.exists(p): self.named_file(p)
 
-_Walk.words = _words
+_Walk.there,_Walk.names = _there,_names
 
-# %% ../nbs/05_imports.ipynb #e569022f
+# %% ../nbs/05_imports.ipynb #d868778c
+def _modules(self:_Walk, named, path, module):
+    if module and os.path.basename(path)=='__init__.py':
+        for n in named['modules'].keys() & self.places.names_in(os.path.dirname(path)): self.module(f'{module}.{n}')
+    for top in named['modules'].keys() & self.places.stems:
+        for word in named['modules'][top]:
+            for n in (word, f'{word}.__main__'): self.module(n)
+
+_Walk.modules = _modules
+
+# %% ../nbs/05_imports.ipynb #59646c5a
 def _is_aside(entry): return entry.name.startswith('.') or entry.name in (*_NOT_READ, 'node_modules', 'site-packages')
 
 def _any_module(self:_Walk, path, module, lazy):
@@ -212,12 +230,12 @@ def _any_module(self:_Walk, path, module, lazy):
 
 _Walk.any_module = _any_module
 
-# %% ../nbs/05_imports.ipynb #e4eb810d
+# %% ../nbs/05_imports.ipynb #18a7a32a
 _READERS = ('hydra', 'omegaconf', 'mlops_kit')
 
 def _reads_config(self:_Walk, found):
     tops = {n.partition('.')[0] for n in [*self.out.modules, *self.out.lazy, *filter(None, self.out.files.values())]}
-    return found.get('overrides') or bool(tops & set(_READERS)) or 'configs' in found['words']
+    return found.get('overrides') or bool(tops & set(_READERS))
 
 def config_files(
     root, # The project
@@ -227,14 +245,14 @@ def config_files(
     sets = os.path.join(folder, 'notebooks')
     return walk_files(folder, lambda e: e.path==sets) if os.path.isdir(folder) else []
 
-# %% ../nbs/05_imports.ipynb #0a22f190
+# %% ../nbs/05_imports.ipynb #da9464d9
 def _step(self:_Walk, path, module, found, lazy):
     for e in found['imports']: self.import_(e, path, module, lazy)
     if found['computed']: self.any_module(path, module, lazy)
     if (module or '').partition('.')[0]=='mlops_kit': return
-    self.words(found['words'], path)
+    self.names(found['words'], path)
+    self.modules(found['words'], path, module)
     self.out.variables |= set(found['variables'])
-    self.out.config = self.out.config or 'configs' in found['words']
 
 def _run(self:_Walk):
     while self.todo or self.later: self.step(*(self.todo or self.later).pop())
@@ -247,13 +265,13 @@ def _configs(self:_Walk):
 
 _Walk.step,_Walk.run,_Walk.configs,_Walk.reads_config = _step,_run,_configs,_reads_config
 
-# %% ../nbs/05_imports.ipynb #fdfe7e48
+# %% ../nbs/05_imports.ipynb #9e08948b
 def _page(walk):
     kind = ' '.join(['nb', *sorted(flags_left_out(walk.path)-set(walk.flags))])
     try: return walk.store.look(walk.path, kind, lambda p: scan_notebook(p, walk.flags))[1]
     except OSError: return read_nb(walk.path)
 
-# %% ../nbs/05_imports.ipynb #f544c5aa
+# %% ../nbs/05_imports.ipynb #d338b7f5
 def imports(
     path, # Path of a notebook
     root, # The project
@@ -265,7 +283,7 @@ def imports(
     "Find out what a notebook reaches, without importing anything"
     walk = _Walk(path, root, flags, outs, bases)
     walk.out.page = _page(walk)
-    given = dict(together([]), words=by_head({w for t in said for w in words(t)}))
+    given = dict(together([]), words=sort_words({w for t in said for w in words(t)}))
     walk.todo += [(walk.path, None, found, False) for found in (walk.out.page, given)]
     walk.run()
     walk.configs()
