@@ -98,7 +98,7 @@ _Watch._signal,_Watch.end = _signal,_end
 # %% ../nbs/12_execute.ipynb #825048d0
 @functools.cache
 def _client_class():
-    from mlops_kit.engine import WarmClient
+    from mlops_kit.client import WarmClient
 
     class Client(WarmClient):
         def start_new_kernel(self, **kwargs):

@@ -7,6 +7,7 @@ __all__ = ['Server']
 
 # %% ../nbs/11_forkserver.ipynb #28800bc5
 import atexit, ctypes, gc, importlib, json, os, select, signal, socket, sys, sysconfig, threading, time, traceback, weakref
+from contextlib import suppress
 from hashlib import sha256
 from importlib.util import find_spec
 
@@ -146,6 +147,9 @@ def _measure():
     import coverage
     coverage.process_startup()
 
+def _teach(sock, lesson):
+    with suppress(OSError): sock.send(json.dumps(lesson).encode())
+
 def _child(request, fds, sock, teach, cold):
     parent = os.getppid()
     _alone(fds, [sock.fileno(), teach.fileno()])
@@ -160,7 +164,7 @@ def _child(request, fds, sock, teach, cold):
     gc.enable()
     _reseed(request.get('seed'))
     _measure()
-    _become(request, ready, lambda *lesson: teach.send(json.dumps(lesson).encode()))
+    _become(request, ready, lambda *lesson: _teach(teach, lesson))
     for s in (sys.__stdout__, sys.__stderr__): s.flush()
 
 # %% ../nbs/11_forkserver.ipynb #be9e251c
@@ -182,8 +186,7 @@ class Server:
 
 # %% ../nbs/11_forkserver.ipynb #96badbfe
 def _tell(self:Server, **message):
-    try: self.owner.send(json.dumps(message).encode()+b'\n', socket.MSG_DONTWAIT)
-    except OSError: pass
+    with suppress(OSError): self.owner.send(json.dumps(message).encode()+b'\n', socket.MSG_DONTWAIT)
 
 Server.tell = _tell
 
@@ -244,15 +247,13 @@ def _reap(self:Server):
     while pid := (ended := _ended())[0]:
         for c in [c for c,p in self.conns.items() if p==pid]:
             self.conns[c] = None
-            try: _send(c, **ended[1])
-            except OSError: pass
+            with suppress(OSError): _send(c, **ended[1])
 
 Server.reap = _reap
 
 # %% ../nbs/11_forkserver.ipynb #8c915d8b
 def _kill(pid):
-    try: os.killpg(pid, signal.SIGKILL)
-    except (ProcessLookupError, PermissionError): pass
+    with suppress(ProcessLookupError, PermissionError): os.killpg(pid, signal.SIGKILL)
 
 def _read(self:Server, sock):
     messages,fds = _receive(sock)
