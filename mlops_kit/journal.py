@@ -64,7 +64,8 @@ def _header(path):
     return head
 
 def _status(head, events):
-    if events and 'case' not in events[-1]: return events[-1]['status']
+    ends = [e['status'] for e in events if 'case' not in e and 'status' in e]
+    if ends: return ends[-1]
     return 'interrupted' if _gone(head['process']) else 'running'
 
 # %% ../nbs/12_journal.ipynb #576cc4bd
@@ -85,7 +86,7 @@ def _record(folder, name, head, event, alive):
 # %% ../nbs/12_journal.ipynb #b8420e8c
 def read_suite(
     path, # Its journal
-)->dict: # The header, with `events`, `runs` (a record for each case), `status` and `path`
+)->dict: # The header, with `events`, `notes`, `runs` (a record for each case), `status` and `path`
     "Read what a suite did"
     path,head = Path(path),_header(path)
     head,*events = _read_lines(path)
@@ -93,7 +94,8 @@ def read_suite(
     never = {} if status=='running' else dict(status='cancelled', message='the suite ended before it began')
     told = {n:last.get(n) or never for n in head['cases']}
     runs = [_record(folder, n, head, e, status=='running') for n,e in told.items() if e]
-    return head | dict(events=events, runs=runs, status=status, path=str(path))
+    notes = [e['note'] for e in events if 'note' in e]
+    return head | dict(events=events, notes=notes, runs=runs, status=status, path=str(path))
 
 # %% ../nbs/12_journal.ipynb #6a7fd0b8
 _GOOD = ('passed', 'flaky', 'skipped')
