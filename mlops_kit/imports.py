@@ -5,14 +5,14 @@
 # %% auto #0
 __all__ = ['is_site', 'site_folders', 'Imports', 'config_files', 'imports']
 
-# %% ../nbs/05_imports.ipynb #f197df8a
-import functools, glob, os, stat, sys
+# %% ../nbs/05_imports.ipynb #df826038
+import functools, glob, os, re, stat, sys
 from dataclasses import dataclass, field
 from .hashes import open_store, walk_files
 from .scan import scan_config, scan_file, scan_notebook, scan_page, sort_words, together, words
 from .cells import flags_left_out, read_nb
 
-# %% ../nbs/05_imports.ipynb #59f4d9e5
+# %% ../nbs/05_imports.ipynb #dceed989
 def is_site(path): # A folder or file
     "Whether a path belongs to what was installed, not to what is worked on"
     return 'site-packages' in str(path) or 'dist-packages' in str(path)
@@ -21,7 +21,7 @@ def site_folders()->list: # Absolute
     "Where packages are installed"
     return [p for p in sys.path if is_site(p) and os.path.isdir(p)]
 
-# %% ../nbs/05_imports.ipynb #5c1a53e8
+# %% ../nbs/05_imports.ipynb #2e25a4a1
 def _listing(folder):
     try: return frozenset(os.listdir(folder))
     except OSError: return frozenset()
@@ -31,10 +31,10 @@ def _top_names(folder, stamp): return frozenset(n.partition('.')[0] for n in _li
 
 def _site_names(): return frozenset().union(*(_top_names(p, os.stat(p).st_mtime_ns) for p in site_folders()))
 
-# %% ../nbs/05_imports.ipynb #64e70e61
+# %% ../nbs/05_imports.ipynb #4359b3d1
 def _path_folders():
-    base = os.path.dirname(os.__file__)
-    return [p for p in sys.path if p and os.path.isdir(p) and not is_site(p) and not p.startswith(base)]
+    aside = (os.path.dirname(os.__file__), os.path.dirname(os.path.realpath(sys.argv[0])))
+    return [p for p in sys.path if p and os.path.isdir(p) and not is_site(p) and not p.startswith(aside[0]) and p!=aside[1]]
 
 @functools.cache
 def _in_place(top):
@@ -44,7 +44,7 @@ def _in_place(top):
         except Exception: continue
         if spec: return next(iter(spec.submodule_search_locations or []), spec.origin)
 
-# %% ../nbs/05_imports.ipynb #336794ce
+# %% ../nbs/05_imports.ipynb #641da31b
 class _Places:
     "Where first-party modules are, seen from one notebook"
     def __init__(self, folders):
@@ -72,7 +72,7 @@ class _Places:
 
     def is_third(self, name): return self.top(name) is None and name in self.site
 
-# %% ../nbs/05_imports.ipynb #cf035d09
+# %% ../nbs/05_imports.ipynb #2d6c0ac4
 _BINARY = ('.so', '.pyd')
 
 def _binaries(place): return [p for p in glob.glob(f'{glob.escape(place)}.*') if p.endswith(_BINARY)]
@@ -90,7 +90,7 @@ def _top(self:_Places, name):
 
 _Places._top = _top
 
-# %% ../nbs/05_imports.ipynb #7d6921d1
+# %% ../nbs/05_imports.ipynb #b4bc22dd
 def _files(self:_Places, dotted):
     "The files that are run to import `dotted`, by module"
     name,*rest = dotted.split('.')
@@ -106,19 +106,19 @@ def _files(self:_Places, dotted):
 
 _Places.files = _files
 
-# %% ../nbs/05_imports.ipynb #fb17f976
+# %% ../nbs/05_imports.ipynb #0dbad1f8
 @dataclass
 class Imports:
     "What a notebook reaches"
     modules:set = field(default_factory=set) # Third-party, as imported at the top of files: `torch`, `torch.nn`
-    lazy:set = field(default_factory=set) # Third-party, only imported inside functions
+    lazy:set = field(default_factory=set) # Third-party, only imported inside functions, or by code that is only named
     files:dict = field(default_factory=dict) # First-party code to its module's name; None for a script
     inputs:set = field(default_factory=set) # Other files and folders that are named
     variables:set = field(default_factory=set) # Environment variables that are read
     config:bool = False # Whether `configs` counts
     page:dict = field(default_factory=dict) # What `scan_notebook` says of the notebook itself
 
-# %% ../nbs/05_imports.ipynb #dc0fa7c7
+# %% ../nbs/05_imports.ipynb #cf9ba015
 def _absolute(entry, module, is_package):
     level,name,names,_ = entry
     if level:
@@ -126,7 +126,7 @@ def _absolute(entry, module, is_package):
         name = '.'.join([*parts[:len(parts)-level+is_package], *([name] if name else [])])
     return [name, *(f'{name}.{n}' for n in names if n!='*')] if name else [n for n in names if n!='*']
 
-# %% ../nbs/05_imports.ipynb #67923a0e
+# %% ../nbs/05_imports.ipynb #a8fe1168
 class _Walk:
     "What is found and what is still to be looked at"
     def __init__(self, path, root, flags=(), outs=(), bases=()):
@@ -134,7 +134,7 @@ class _Walk:
         self.home = os.path.dirname(self.path)
         self.places = _Places([self.home, self.root, *_path_folders()])
         self.bases,self.out = list(dict.fromkeys([self.home, self.root, *bases])),Imports()
-        self.todo,self.later,self.flags = [],[],flags
+        self.todo,self.later,self.flags = [],{},flags
 
     def look(self, path, kind, read):
         try: return self.store.look(path, kind, read)[1]
@@ -142,14 +142,16 @@ class _Walk:
 
     def code(self, path, module, lazy=False):
         "Take along a file of code"
+        if not lazy and path in self.later: self.todo.append((*self.later.pop(path)[:3], False))
         if path in self.out.files or path==self.path: return
         self.out.files[path] = module
         if module is None: self.places.add(os.path.dirname(path))
         if path.endswith(_BINARY): return
         found = self.look(path, 'page', scan_page) if path.endswith('.ipynb') else self.look(path, 'py', scan_file)
-        if found: (self.later if lazy else self.todo).append((path, module, found, lazy))
+        if found and lazy: self.later[path] = path,module,found,True
+        elif found: self.todo.append((path, module, found, False))
 
-# %% ../nbs/05_imports.ipynb #bbd3e536
+# %% ../nbs/05_imports.ipynb #18a4dfc0
 def _module(self:_Walk, dotted, lazy=False):
     for module,path in self.places.files(dotted).items(): self.code(path, module, lazy)
 
@@ -162,8 +164,9 @@ def _import(self:_Walk, entry, path, module, lazy):
 
 _Walk.module,_Walk.import_ = _module,_import
 
-# %% ../nbs/05_imports.ipynb #db967764
-_NOT_READ = ('build', 'runs', 'dist', '_docs', '_proc', 'configs')
+# %% ../nbs/05_imports.ipynb #a95dbae0
+_NOT_READ = ('build', 'runs', 'dist', '_docs', '_proc')
+_TOOLS = {'.mlops_kit', '.git', '.venv', 'venv', 'node_modules'}
 _SYSTEM = ('/dev/', '/proc/', '/sys/', '/bin/', '/usr/', '/etc/', '/lib')
 
 def _is_config(self:_Walk, p):
@@ -174,29 +177,34 @@ def _is_config(self:_Walk, p):
 
 def _own(self:_Walk, p): return any(p==o or p.startswith(o+os.sep) for o in self.outs)
 
-# %% ../nbs/05_imports.ipynb #d4ddd5b3
+# %% ../nbs/05_imports.ipynb #81db0ed1
+def _parts(self:_Walk, p): return p[len(self.root)+1:].split(os.sep) if p.startswith(self.root+os.sep) else []
+
 def _folder(self:_Walk, p):
-    inside = p.startswith(self.root+os.sep)
-    hidden = any(part.startswith('.') for part in p[len(self.root):].split(os.sep))
-    if inside and not hidden and not (self.home+os.sep).startswith(p+os.sep) and p[len(self.root)+1:] not in _NOT_READ: self.out.inputs.add(p)
+    parts = self.parts(p)
+    hidden = any(n.startswith('.') for n in parts)
+    if parts and not hidden and not (self.home+os.sep).startswith(p+os.sep) and parts[0] not in _NOT_READ: self.out.inputs.add(p)
 
 def _named_file(self:_Walk, p):
-    inside = p.startswith(self.root+os.sep) and not is_site(p)
-    if inside and p.endswith(('.py', '.ipynb')): self.code(p, None)
-    elif stat.S_ISREG(os.stat(p).st_mode) and not p.startswith(_SYSTEM) and not is_site(p): self.out.inputs.add(p)
+    parts = self.parts(p)
+    if is_site(p) or _TOOLS.intersection(parts) or p.startswith(_SYSTEM): return
+    if parts and p.endswith(('.py', '.ipynb')): self.code(p, None, True)
+    elif stat.S_ISREG(os.stat(p).st_mode): self.out.inputs.add(p)
 
-_Walk.is_config,_Walk.own,_Walk.folder,_Walk.named_file = _is_config,_own,_folder,_named_file
+_Walk.is_config,_Walk.own,_Walk.parts,_Walk.folder,_Walk.named_file = _is_config,_own,_parts,_folder,_named_file
 
-# %% ../nbs/05_imports.ipynb #932eb4da
+# %% ../nbs/05_imports.ipynb #e5bd3559
+_pattern = re.compile(r'([\w.~-]+/)+[\w.*?/-]*\*[\w.*?/-]*|[\w.*?/-]+\*[\w.*?-]*\.\w+|(\*\*/)?\*\.(?!ipynb$)\w+')
+
 def _there(self:_Walk, named, bases):
     for folder,names in named['files'].items():
         if folder.startswith(_SYSTEM): continue
         alone = folder.startswith(('/', '~'))
         for f in [os.path.expanduser(folder)] if alone else [f'{b}/{folder}' if folder else b for b in bases]:
             yield from (os.path.normpath(f'{f}/{n}') for n in names.keys() & self.places.listing(f))
-    for word in named['patterns']:
-        if len(word)>1 and word[0]!='/':
-            for b in bases: yield from glob.glob(f'{glob.escape(b)}/{word}', recursive=True)
+    for word in filter(_pattern.fullmatch, named['patterns']):
+        for p in (p for b in bases for p in glob.glob(f'{glob.escape(b)}/{word}', recursive=True)):
+            if not _TOOLS.union(_NOT_READ).intersection(self.parts(p)): yield os.path.normpath(p)
 
 def _names(self:_Walk, named, path):
     here = os.path.dirname(path)
@@ -208,29 +216,29 @@ def _names(self:_Walk, named, path):
 
 _Walk.there,_Walk.names = _there,_names
 
-# %% ../nbs/05_imports.ipynb #d868778c
+# %% ../nbs/05_imports.ipynb #a2e5989d
 def _modules(self:_Walk, named, path, module):
     if module and os.path.basename(path)=='__init__.py':
-        for n in named['modules'].keys() & self.places.names_in(os.path.dirname(path)): self.module(f'{module}.{n}')
+        for n in named['modules'].keys() & self.places.names_in(os.path.dirname(path)): self.module(f'{module}.{n}', True)
     for top in named['modules'].keys() & self.places.stems:
         for word in named['modules'][top]:
-            for n in (word, f'{word}.__main__'): self.module(n)
+            for n in (word, f'{word}.__main__'): self.module(n, True)
 
 _Walk.modules = _modules
 
-# %% ../nbs/05_imports.ipynb #59646c5a
-def _is_aside(entry): return entry.name.startswith('.') or entry.name in (*_NOT_READ, 'node_modules', 'site-packages')
+# %% ../nbs/05_imports.ipynb #306ecb36
+def _is_aside(entry): return entry.name.startswith('.') or entry.name in (*_NOT_READ, *_TOOLS, 'site-packages')
 
-def _any_module(self:_Walk, path, module, lazy):
+def _any_module(self:_Walk, path, module):
     top = self.places.top(module.partition('.')[0]) if module else self.root
     for p in walk_files(top, _is_aside) if os.path.isdir(top) else ():
         if not p.endswith('.py'): continue
         name = os.path.relpath(p, os.path.dirname(top) if module else self.root)[:-3].replace(os.sep, '.')
-        self.code(p, name.removesuffix('.__init__'), lazy)
+        self.code(p, name.removesuffix('.__init__'), True)
 
 _Walk.any_module = _any_module
 
-# %% ../nbs/05_imports.ipynb #18a7a32a
+# %% ../nbs/05_imports.ipynb #99eea6d5
 _READERS = ('hydra', 'omegaconf', 'mlops_kit')
 
 def _reads_config(self:_Walk, found):
@@ -245,17 +253,17 @@ def config_files(
     sets = os.path.join(folder, 'notebooks')
     return walk_files(folder, lambda e: e.path==sets) if os.path.isdir(folder) else []
 
-# %% ../nbs/05_imports.ipynb #da9464d9
+# %% ../nbs/05_imports.ipynb #0916bf31
 def _step(self:_Walk, path, module, found, lazy):
     for e in found['imports']: self.import_(e, path, module, lazy)
-    if found['computed']: self.any_module(path, module, lazy)
     if (module or '').partition('.')[0]=='mlops_kit': return
+    if found['computed']: self.any_module(path, module)
     self.names(found['words'], path)
     self.modules(found['words'], path, module)
     self.out.variables |= set(found['variables'])
 
 def _run(self:_Walk):
-    while self.todo or self.later: self.step(*(self.todo or self.later).pop())
+    while self.todo or self.later: self.step(*(self.todo.pop() if self.todo else self.later.popitem()[1]))
 
 def _configs(self:_Walk):
     self.out.config = self.out.config or self.reads_config(self.out.page)
@@ -265,13 +273,13 @@ def _configs(self:_Walk):
 
 _Walk.step,_Walk.run,_Walk.configs,_Walk.reads_config = _step,_run,_configs,_reads_config
 
-# %% ../nbs/05_imports.ipynb #9e08948b
+# %% ../nbs/05_imports.ipynb #7c5ce7f1
 def _page(walk):
     kind = ' '.join(['nb', *sorted(flags_left_out(walk.path)-set(walk.flags))])
     try: return walk.store.look(walk.path, kind, lambda p: scan_notebook(p, walk.flags))[1]
     except OSError: return read_nb(walk.path)
 
-# %% ../nbs/05_imports.ipynb #d338b7f5
+# %% ../nbs/05_imports.ipynb #126ed3a2
 def imports(
     path, # Path of a notebook
     root, # The project

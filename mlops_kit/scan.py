@@ -5,13 +5,13 @@
 # %% auto #0
 __all__ = ['words', 'sort_words', 'scan', 'together', 'scan_file', 'scan_notebook', 'scan_page', 'scan_config']
 
-# %% ../nbs/04_scan.ipynb #b580f682
+# %% ../nbs/04_scan.ipynb #167e60c2
 import ast, json, os, re
 from pathlib import Path
 from .cells import read_nb, run_cells
 from .hashes import digest
 
-# %% ../nbs/04_scan.ipynb #1f0c3aad
+# %% ../nbs/04_scan.ipynb #222a4f2d
 _PYTHON_BELOW = ('time', 'timeit', 'capture', 'prun', 'memit', 'mprun')
 _magic = re.compile(r'^(\s*)([%!?].*|[\w.*]+\?{1,2}[ \t]*)$', re.MULTILINE)
 _assigned = re.compile(r'^([ \t]*[\w., \[\]\'"]+=\s*)([%!].*)$', re.MULTILINE)
@@ -26,13 +26,13 @@ def _parse(source):
         try: return ast.parse(s)
         except (SyntaxError, ValueError, RecursionError): continue
 
-# %% ../nbs/04_scan.ipynb #9a5b7a55
+# %% ../nbs/04_scan.ipynb #861bf616
 def _normal(source, tree):
     if tree is not None and not tree.body: return ''
     if tree is None: return digest('\n'.join(l.rstrip() for l in source.strip().splitlines()))
     return digest(ast.dump(tree, annotate_fields=False) + ';'*bool(re.search(r';\s*(#.*)?$', source.rstrip())))
 
-# %% ../nbs/04_scan.ipynb #c940367d
+# %% ../nbs/04_scan.ipynb #3638b989
 _FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda)
 
 def _is_later(node): return isinstance(node, _FUNCTIONS) or isinstance(node, ast.If) and 'TYPE_CHECKING' in ast.dump(node.test)
@@ -46,26 +46,32 @@ def _nodes(tree):
         lazy = lazy or _is_later(node)
         todo += [(n, lazy) for n in ast.iter_child_nodes(node)]
 
-# %% ../nbs/04_scan.ipynb #778de49d
+# %% ../nbs/04_scan.ipynb #284179b6
 def _called(node): return getattr(node.func, 'id', getattr(node.func, 'attr', '')) if isinstance(node, ast.Call) else None
 
 def _argument(node):
     a = (node.args or [k.value for k in node.keywords] or [None])[0]
     return a.value if isinstance(a, ast.Constant) and isinstance(a.value, str) else None
 
-# %% ../nbs/04_scan.ipynb #27c3c04c
+# %% ../nbs/04_scan.ipynb #3c7bfe52
 _BY_NAME = ('import_module', '__import__')
 _COMPUTED = ('walk_packages', 'iter_modules', 'spec_from_file_location', 'SourceFileLoader', 'run_path', 'run_module')
 
 def _is_computed(node): return _called(node) in _COMPUTED or _called(node) in _BY_NAME and _argument(node) is None
 
+def _by_name(node, name, lazy):
+    dots = len(name)-len(name.lstrip('.'))
+    package = getattr(node.args[1], 'value', None) if len(node.args)>1 else None
+    if not dots or not isinstance(package, str): return [dots, name[dots:], [], lazy]
+    return [0, '.'.join([*package.split('.')[:1-dots or None], name[dots:]]), [], lazy]
+
 def _imports(node, lazy):
     if isinstance(node, ast.Import): return [[0, a.name, [], lazy] for a in node.names]
     if isinstance(node, ast.ImportFrom): return [[node.level, node.module or '', [a.name for a in node.names], lazy]]
     name = _argument(node) if _called(node) in _BY_NAME else None
-    return [[len(name)-len(name.lstrip('.')), name.lstrip('.'), [], lazy]] if name else []
+    return [_by_name(node, name, lazy)] if name else []
 
-# %% ../nbs/04_scan.ipynb #8e5d523d
+# %% ../nbs/04_scan.ipynb #89481743
 _token = re.compile(r'[\w.~@+\-/*?]{2,200}')
 
 def words(
@@ -85,14 +91,14 @@ def _texts(node):
     parts = [p.value for p in node.values if isinstance(p, ast.Constant)]
     return {w for p in parts for w in (p.lstrip('/'), p.rpartition('/')[0]) if w}
 
-# %% ../nbs/04_scan.ipynb #49ece29c
+# %% ../nbs/04_scan.ipynb #7e95766d
 def _variable(node):
     env = node.value if isinstance(node, ast.Subscript) else getattr(getattr(node, 'func', None), 'value', None)
     is_env = 'environ' in (getattr(env, 'id', ''), getattr(env, 'attr', ''))
     if isinstance(node, ast.Subscript): return node.slice.value if is_env and isinstance(node.slice, ast.Constant) else None
     return _argument(node) if isinstance(node, ast.Call) and (is_env or _called(node)=='getenv') else None
 
-# %% ../nbs/04_scan.ipynb #12f69159
+# %% ../nbs/04_scan.ipynb #b3edc472
 _dotted = re.compile(r'[^\W\d]\w*(\.[^\W\d]\w*)*')
 
 def sort_words(
@@ -108,7 +114,7 @@ def sort_words(
         else: found['files'].setdefault(folder, {})[name] = 0
     return found
 
-# %% ../nbs/04_scan.ipynb #f227af34
+# %% ../nbs/04_scan.ipynb #c7ae09c9
 _import_line = re.compile(r'^\s*(?:from\s+([\w.]+)\s+import|import\s+([\w.]+))', re.MULTILINE)
 _module_option = re.compile(r'(?:\s-m|%load_ext|%reload_ext)[\s\'"]+([\w.]+)')
 
@@ -129,7 +135,7 @@ def scan(
     return dict(code=_normal(source, tree), imports=found, words=sort_words(named), variables=variables,
         computed=any(_is_computed(n) for n,_ in nodes))
 
-# %% ../nbs/04_scan.ipynb #2e82de42
+# %% ../nbs/04_scan.ipynb #a94d01c7
 def _all_words(sorts):
     found = sort_words([])
     for s in sorts:
@@ -145,7 +151,7 @@ def together(
     return dict(imports=[i for s in scans for i in s['imports']], words=_all_words([s['words'] for s in scans]),
         variables=sorted({v for s in scans for v in s['variables']}), computed=any(s['computed'] for s in scans))
 
-# %% ../nbs/04_scan.ipynb #7164c2d8
+# %% ../nbs/04_scan.ipynb #13ee8a70
 def scan_file(path): # A Python file
     "Find out what a file does and what it names"
     return scan(Path(path).read_text(encoding='utf-8', errors='surrogateescape'))
@@ -166,13 +172,13 @@ def scan_notebook(
     return dict(together(scans), code=[c for c in code if c], overrides=takes,
         kernel='python' if spec.get('language', 'python')=='python' else spec.get('name'))
 
-# %% ../nbs/04_scan.ipynb #ebb6e710
+# %% ../nbs/04_scan.ipynb #3f14bbb5
 def scan_page(path): # A notebook
     "Find out what all code of a notebook does and names"
     scans = [scan(''.join(c.get('source', ''))) for c in read_nb(path)['cells'] if c.get('cell_type')=='code']
     return dict(together(scans), code=digest(json.dumps([s['code'] for s in scans])))
 
-# %% ../nbs/04_scan.ipynb #33016beb
+# %% ../nbs/04_scan.ipynb #252adf8a
 def scan_config(path): # A file below `configs`
     "Find out what a config says and names"
     import yaml
@@ -180,4 +186,4 @@ def scan_config(path): # A file below `configs`
     try: said = json.dumps(yaml.safe_load(text), default=str)
     except (yaml.YAMLError, ValueError): said = text
     targets = re.findall(r'_target_:\s*[\'"]?([\w.]+)\.\w+', text)
-    return dict(together([]), code=digest(said), imports=[[0, t, [], False] for t in targets], words=sort_words(words(text)))
+    return dict(together([]), code=digest(said), imports=[[0, t, [], True] for t in targets], words=sort_words(words(text)))

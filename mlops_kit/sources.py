@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['staleness', 'explain', 'read_nb', 'run_cells', 'skip_reason', 'cache_folder', 'fingerprints', 'Imports', 'imports']
 
-# %% ../nbs/05_sources.ipynb #91221976
+# %% ../nbs/05_sources.ipynb #b3eaa8cd
 import functools, json, os, re, sys
 from difflib import SequenceMatcher
 from hashlib import blake2b
@@ -16,16 +16,16 @@ from .imports import *
 from .project import kit_version
 from .scan import scan_config, scan_file, scan_page
 
-# %% ../nbs/05_sources.ipynb #fb66143c
+# %% ../nbs/05_sources.ipynb #88f3808d
 _all_ = ['read_nb', 'run_cells', 'skip_reason', 'cache_folder', 'fingerprints', 'Imports', 'imports']
 
-# %% ../nbs/05_sources.ipynb #212bcf4a
+# %% ../nbs/05_sources.ipynb #762eb477
 def _text(v):
     try: text = json.dumps(v, ensure_ascii=False)
     except (TypeError, ValueError): text = repr(v)
     return text if len(text)<=200 else f'{text[:100]}… {digest(text)}'
 
-# %% ../nbs/05_sources.ipynb #a84cf585
+# %% ../nbs/05_sources.ipynb #20555d3c
 def _read_lock(path):
     lines = Path(path).read_text(encoding='utf-8', errors='surrogateescape').splitlines()
     return digest('\n'.join(l for l in (re.sub(r'(^|\s)#.*', '', l).strip() for l in lines) if l))
@@ -40,7 +40,7 @@ def _installed(folder, stamp):
     infos = [Path(folder)/n for n in os.listdir(folder) if n.endswith(('.dist-info', '.egg-info'))]
     return sorted(f'{i.stem} {_commit(i)}'.strip() for i in infos)
 
-# %% ../nbs/05_sources.ipynb #92737be4
+# %% ../nbs/05_sources.ipynb #ff6b7ddf
 def _keep_list(root, names):
     name = digest('\n'.join(names))
     file = Path(root)/f'.mlops_kit/packages/{name}.txt'
@@ -58,7 +58,7 @@ def _lock(root, store):
     found = sorted({n for p in site_folders() for n in _installed(p, os.stat(p).st_mtime_ns)})
     return dict(python=sys.version.split()[0], constraints=said, packages=_keep_list(root, found))
 
-# %% ../nbs/05_sources.ipynb #00015613
+# %% ../nbs/05_sources.ipynb #6434ca77
 @functools.cache
 def _kit(root):
     import mlops_kit
@@ -66,16 +66,17 @@ def _kit(root):
     if is_site(here): return kit_version()
     return digest(json.dumps([open_store(root).look(f)[0] for f in walk_files(here) if f.endswith('.py')]))
 
-# %% ../nbs/05_sources.ipynb #4aad7c82
+# %% ../nbs/05_sources.ipynb #9edb6871
+_BY_ITSELF = re.compile('MLOPS_KIT|IN_TEST|PYTEST|(PATH|PWD|OLDPWD|TERM|COLUMNS|LINES|SHLVL|TMPDIR)$')
 _SECRET = re.compile('key|token|secret|passw|credential|auth', re.IGNORECASE)
 
 def _variables(names):
     def said(name):
         v = os.environ.get(name)
         return v if v is None else 'set' if _SECRET.search(name) else blake2b(v.encode('utf-8', 'surrogateescape'), digest_size=4).hexdigest()
-    return {n:said(n) for n in sorted(names) if not n.startswith(('MLOPS_KIT', 'IN_TEST', 'PYTEST'))}
+    return {n:said(n) for n in sorted(names) if not _BY_ITSELF.match(n)}
 
-# %% ../nbs/05_sources.ipynb #ae1118aa
+# %% ../nbs/05_sources.ipynb #f9b1d131
 _READERS = {'.py':('py', scan_file), '.ipynb':('page', scan_page)}
 
 def _code(store, path):
@@ -90,7 +91,7 @@ def _source(store, files, root):
 
 def _config(store, root): return {relative(f, root):store.look(f, 'config', scan_config)[1]['code'] for f in config_files(root)}
 
-# %% ../nbs/05_sources.ipynb #750ab6c9
+# %% ../nbs/05_sources.ipynb #e90a36db
 def _texts(v):
     if isinstance(v, str): return [v]
     if isinstance(v, dict): return [t for x in v.items() for t in _texts(x)]
@@ -102,7 +103,7 @@ def _reach(path, values, root, data, outs, flags):
     found = imports(path, root, flags, said, outs, [b for b in bases if os.path.isdir(b)])
     return found, {p for p in found.inputs if not any(f'{p}/'.startswith(f'{d}/') for d in data)}
 
-# %% ../nbs/05_sources.ipynb #7c2afdef
+# %% ../nbs/05_sources.ipynb #404220fb
 def _absolute(paths, root): return [os.path.normpath(os.path.join(root, p)) for p in paths]
 
 def _is_code(p): return p.endswith(tuple(_READERS))
@@ -115,7 +116,7 @@ def _sort_data(data, path, root):
     code = [f for p in rest for f in (walk_files(p) if os.path.isdir(p) else [p]) if _is_code(f) and f!=path and os.path.isfile(f)]
     return [p for p in rest if not _is_code(p)],code,len(rest)<len(data)
 
-# %% ../nbs/05_sources.ipynb #3a60ad42
+# %% ../nbs/05_sources.ipynb #9b5ca509
 def _uses_kit(found): return any(re.match(r'mlops_kit\b', m or '') for m in [*found.modules, *found.lazy, *found.files.values()])
 
 def staleness(
@@ -132,7 +133,7 @@ def staleness(
     root,outs = store.root,_absolute(outs, store.root)
     data,code,config = _sort_data(_absolute(data, root), path, root)
     found,named = _reach(path, values, root, data, outs, flags)
-    code += _sort_data(sorted(named), path, root)[1]
+    code += _sort_data([p for p in sorted(named) if not os.path.isfile(f'{p}/__init__.py')], path, root)[1]
     if _uses_kit(found): named.add(os.path.join(root, 'settings.ini'))
     def leave(entry): return entry.path in outs or _is_code(entry.name)
     return dict(notebook=relative(path, root), code=found.page['code'], kernel=found.page['kernel'], parameters={k:_text(v) for k,v in values.items()},
@@ -140,7 +141,7 @@ def staleness(
         lock=_lock(root, store), data=fingerprints(data, root, leave), named=fingerprints(sorted(named), root, leave),
         environment=_variables(found.variables), kit=kit or _kit(root), outputs=fingerprints(outs, root))
 
-# %% ../nbs/05_sources.ipynb #60f52ad3
+# %% ../nbs/05_sources.ipynb #a0ea6d5c
 def _cells(old, new):
     for kind,a,b,c,d in SequenceMatcher(None, old, new, autojunk=False).get_opcodes():
         where = f'code cell {c+1}' if d-c==1 else f'code cells {c+1} to {d}'
@@ -152,7 +153,7 @@ def _values(old, new):
     for k in dict.fromkeys([*old, *new]):
         if old.get(k)!=new.get(k): yield f'parameter {k}: {old.get(k, "not given")} → {new.get(k, "not given")}'
 
-# %% ../nbs/05_sources.ipynb #7a16d3e1
+# %% ../nbs/05_sources.ipynb #a6c88f53
 def _files(old, new, what='', hint=''):
     for k in dict.fromkeys([*old, *new]):
         was,now = old.get(k),new.get(k)
@@ -165,7 +166,7 @@ def _outputs(old, new):
     for k in dict.fromkeys([*old, *new]):
         if old.get(k)!=new.get(k): yield f'output {k} {"is not there" if new.get(k) is None else "is not what this notebook wrote"}'
 
-# %% ../nbs/05_sources.ipynb #a63521c0
+# %% ../nbs/05_sources.ipynb #9461f5ea
 def _packages(old, new, root):
     lists = [Path(root or '.')/f'.mlops_kit/packages/{x}.txt' for x in (old, new)]
     if not root or not all(f.is_file() for f in lists): return ['the installed packages changed']
@@ -177,7 +178,7 @@ def _locks(old, new, root):
     if old.get('constraints')!=new.get('constraints'): yield 'constraints.txt changed'
     if old.get('packages')!=new.get('packages'): yield from _packages(old.get('packages'), new.get('packages'), root)
 
-# %% ../nbs/05_sources.ipynb #7ac70247
+# %% ../nbs/05_sources.ipynb #093ea09a
 _WORDS = dict(code=_cells, parameters=_values, config=_files, source=_files, data=_files,
     named=functools.partial(_files, hint=' (it is named in the code or a config; if this notebook writes it, declare it in dvc.yaml)'),
     environment=functools.partial(_files, what='environment variable '), outputs=_outputs)

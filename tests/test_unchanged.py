@@ -10,7 +10,7 @@ import pytest
 from helpers import sh
 
 from mlops_kit import hashes
-from mlops_kit.sources import explain, fingerprints, open_store, run_cells, staleness
+from mlops_kit.sources import explain, open_store, run_cells, staleness
 
 FILES = {
     'settings.ini': '[DEFAULT]\nlib_path = pkg\nnbs_path = nbs\ntst_flags = notest slow\n',
@@ -327,17 +327,21 @@ def test_what_is_reached_counts(name, tmp_path):
     assert any(file.rpartition('/')[2] in s for s in said), said
 
 
-TOPS = ['', '#| export', '#|eval:false', '#| eval: false', '#| eval : false', '# | eval: FALSE', ' #| eval: false', '#| eval: true',
-        '#| eval: false # why', '#| eval:', '#| hide\n#| eval: false', '\n\n#| eval: false', '%%time\n#| eval: false', '#| eval: false\n%%time',
-        '# why\n#| eval: false', '#| slow', '#|slow', '#| slow:', '#| slow: true', '#| slower', '#| notest slow', '%%capture\n#| slow',
-        '#| export\n\n#| slow', '#eval: false', '#| echo: false\n#| slow', '"nbdev_export()"', '# nbdev_export()', '#| eval: "false"', '#|  eval:  false']
+TOPS = [
+    '', '#| export', '#|eval:false', '#| eval: false', '#| eval : false', '# | eval: FALSE', ' #| eval: false', '#| eval: true',
+    '#| eval: false # why', '#| eval:', '#| hide\n#| eval: false', '\n\n#| eval: false', '%%time\n#| eval: false',
+    '#| eval: false\n%%time', '# why\n#| eval: false', '#| slow', '#|slow', '#| slow:', '#| slow: true', '#| slower',
+    '#| notest slow', '%%capture\n#| slow', '#| export\n\n#| slow', '#eval: false', '#| echo: false\n#| slow',
+    '"nbdev_export()"', '# nbdev_export()', '#| eval: "false"', '#|  eval:  false',
+]
 FRONT = {
     'plain': [], 'raw': [('raw', '---\nskip_exec: true\n---')], 'raw_off': [('raw', '---\nskip_exec: false\n---')],
     'raw_word': [('raw', '---\ntitle: T\nskip_exec: "on"\n---')], 'raw_open': [('raw', '---\nskip_exec: true\n')],
     'title': [('markdown', '# T\n\n> One\n\n- skip_exec: true')], 'late': [('markdown', 'Hello'), ('markdown', '# T\n- skip_exec: y')],
     'second': [('markdown', '# T'), ('markdown', '# U\n- skip_exec: true')], 'untitled': [('markdown', '- skip_exec: true')],
     'lower': [('markdown', '## T\n- skip_exec: true')], 'both': [('raw', '---\ntitle: T\n---'), ('markdown', '# T\n- skip_exec: true')],
-    'undone': [('markdown', '# T\n- skip_exec: true'), ('raw', '---\nskip_exec: false\n---')], 'broken': [('markdown', '# T\n- skip_exec: [true')],
+    'undone': [('markdown', '# T\n- skip_exec: true'), ('raw', '---\nskip_exec: false\n---')],
+    'broken': [('markdown', '# T\n- skip_exec: [true')],
     'item': [('markdown', '# T\n- author: me\n- skip_exec: 1')], 'marked': [('raw', '#| x\n---\nskip_exec: true\n---')],
     'inline': [('markdown', 'See\n\n# T\nskip_exec: true')],
 }
