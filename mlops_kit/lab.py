@@ -21,7 +21,13 @@ def _hooked(path):
     on = settings(cfg.config_path).get('jupyter_hooks', 'True')
     return cfg if on.lower()!='false' and Path(path).is_relative_to(cfg.nbs_path) else None
 
-def clean_saved(model, path, contents_manager, **kwargs):
+# %% ../nbs/15_lab.ipynb #cee11fa0
+def clean_saved(
+    model:dict, # What the page sent; changed in place
+    path:str, # Where it goes, from the root of the server
+    contents_manager, # The server's, which knows that root
+    **kwargs
+):
     "A pre-save hook for Jupyter: clean a notebook of the project around the working folder"
     from nbdev.clean import clean_nb
     cfg = _hooked(Path(contents_manager.root_dir)/path)
@@ -111,8 +117,8 @@ def _environment(folder, root):
     join = lambda *paths: os.pathsep.join(str(p) for p in paths if p)
     old = join(os.environ.get('JUPYTER_PATH'), jupyter_data_dir())
     here = dict(JUPYTER_PATH=join(folder, old), JUPYTER_CONFIG_PATH=join(folder, os.environ.get('JUPYTER_CONFIG_PATH')),
-        JUPYTER_DATA_DIR=str(folder/'data'), JUPYTER_RUNTIME_DIR=str(folder/'runtime'), IPYTHONDIR=str(folder/'ipython'),
-        npm_config_cache=str(folder/'npm'), PATH=join(Path(sys.executable).parent, os.environ.get('PATH')))
+        JUPYTER_DATA_DIR=str(folder/'data'), IPYTHONDIR=str(folder/'ipython'), npm_config_cache=str(folder/'npm'),
+        PATH=join(Path(sys.executable).parent, os.environ.get('PATH')))
     return here,dict(JUPYTER_PATH=old)
 
 # %% ../nbs/15_lab.ipynb #923f80c9
