@@ -49,7 +49,8 @@ def reason(
     kind = f'{e["type"]}: ' if r['status']=='failed' and e.get('type') else ''
     what = f'{kind}{_first(e.get("message"))}'.rstrip(': ')
     if r['status']=='skipped' and not what: what = f'unchanged since {r.get("id")}'
-    return f'cell {e["cell"]}: {what}' if e.get('cell') is not None and what else what
+    known = e.get('cell') is None or re.search(rf'\bcell {e["cell"]}\b', what)
+    return what if known or not what else f'cell {e["cell"]}: {what}'
 
 # %% ../nbs/13_cases.ipynb #7b9091f7
 _COLOUR = re.compile(r'\x1b\[[0-9;?]*[ -/]*[@-~]')

@@ -13,7 +13,7 @@ from hashlib import sha256
 from pathlib import Path
 from urllib.parse import quote
 from .cases import *
-from .frame import FRAME, SHARED, notebook_html
+from .frame import FRAME, SHARED, notebook_html, within
 from .project import InputError, need
 
 # %% ../nbs/13_page.ipynb #16aa2f02
@@ -157,7 +157,7 @@ _CASE = '''{% for r in rs %}<article class="case" id="{{ r.name }}"><nav class="
 <dl class="facts">{% for k,v in r|facts %}<div{% if v|string|length>44 %} class="long"{% endif %}><dt>{{ k }}</dt><dd>{{ v }}</dd></div>{% endfor %}</dl>
 {% if bodies[r.name] %}{% set slow = r|slow %}{% if slow %}<h2>Where the time went</h2><div class="strip passed">{% for t in slow %}<button data-cell="{{ t.cell }}" style="flex:{{ 1000*t.seconds }}"{% if t.bad %} class="bad {{ r.status }}"{% endif %} aria-label="cell {{ t.cell }}, {{ t.seconds|seconds }}" title="cell {{ t.cell }}, {{ t.seconds|seconds }}">{{ t.text }}</button>{% endfor %}</div><p class="hint">Seconds per cell; a click goes to the cell.</p>{% endif %}
 <div class="bar-top"><h2>The notebook, as it ran</h2>{% if r.error and r.error.cell is not none %}<button data-cell="{{ r.error.cell }}">Go to cell {{ r.error.cell }}</button>{% endif %}</div>
-<script type="application/json">{{ bodies[r.name] }}</script><noscript>The notebook is shown by a script; it is in {{ r.path }}, too.</noscript>
+<script type="application/json">{{ bodies[r.name] }}</script><noscript>The notebook is shown by a script; it is in {{ r.path|within(suite.root) }}, too.</noscript>
 {% else %}<p class="hint">There is no executed notebook: this case did not run.</p>{% endif %}</article>{% endfor %}'''
 
 # %% ../nbs/13_page.ipynb #34124d20
@@ -184,6 +184,7 @@ function fit(f) {
   all('a[href]', d).forEach(a => { if (a.getAttribute('href')[0] != '#') { a.target = '_blank'; a.rel = 'noopener' } })
   d.onclick = e => { const a = e.target.closest && e.target.closest('a[href^="#"]')
     if (a) { e.preventDefault(); go(f, decodeURIComponent(a.getAttribute('href').slice(1))) } }
+  d.onkeydown = leave
   paint()
 }
 function frame(article) {
@@ -226,7 +227,8 @@ document.addEventListener('click', e => {
   if (b.dataset.status) { b.ariaPressed = b.ariaPressed != 'true'; filter() }
   if (b.dataset.sort) sort(b.closest('th'), +b.dataset.sort)
 })
-addEventListener('keydown', e => { if (e.key == 'Escape' && open()?.matches('.case')) location.hash = '' })
+function leave(e) { if (e.key == 'Escape' && open()?.matches('.case')) location.hash = '' }
+addEventListener('keydown', leave)
 function copy(b) {
   getSelection().selectAllChildren(b.previousElementSibling)
   const said = () => { b.textContent = 'Copied'; setTimeout(() => b.textContent = 'Copy', 1500) }
@@ -281,7 +283,7 @@ def _env():
     from jinja2 import DictLoader, Environment
     env = Environment(loader=DictLoader(dict(page=_PAGE, all=_ALL, case=_CASE, timeline=_TIMELINE)), autoescape=True)
     env.filters |= dict(seconds=seconds, memory=memory, reason=reason, rerun=rerun_command, facts=_facts, slow=_slow, tick=_tick,
-        failure=_parts, sign=SIGNS.get, quote=lambda s: quote(s, safe=''))
+        failure=_parts, within=within, sign=SIGNS.get, quote=lambda s: quote(s, safe='', errors='replace'))
     return env
 
 def _meta(suite, rs):

@@ -68,6 +68,21 @@ def _say(self:Terminal,
     from rich.text import Text
     self.live.console.print(Text.from_ansi(text), no_wrap=True, overflow='ellipsis', highlight=False)
 
+def _end(self:Terminal,
+    suite:dict, # As `read_suite` gives it
+):
+    "Take the live lines away, and say how it ended"
+    self.close()
+    self.say(ending(suite, colour=self.colour))
+
+def _close(self:Terminal):
+    "Take the live lines away"
+    if self.live: self.live.stop()
+    self.live = None
+
+Terminal.say,Terminal.end,Terminal.close = _say,_end,_close
+
+# %% ../nbs/13_report.ipynb #cecccb15
 def _run(self, name, record):
     begun = self.running.get(name, {}).get('begun', time.monotonic())
     self.running[name] = dict(begun=begun, cell=record.get('cell') or 0, cells=record.get('cells'))
@@ -78,12 +93,7 @@ def _run(self, name, record):
     self.live = Live(get_renderable=self._picture, console=console, refresh_per_second=8, transient=True)
     self.live.start()
 
-def _close(self:Terminal):
-    "Take the live lines away"
-    if self.live: self.live.stop()
-    self.live = None
-
-Terminal.say,Terminal._run,Terminal.close = _say,_run,_close
+Terminal._run = _run
 
 # %% ../nbs/13_report.ipynb #fc13109b
 def _bar(state):
@@ -106,11 +116,14 @@ def _picture(self):
 Terminal._picture = _picture
 
 # %% ../nbs/13_report.ipynb #24dc9f4e
-def _block(r):
-    at = f' in cell {r["error"]["cell"]}' if (r.get('error') or {}).get('cell') is not None else ''
-    what = '' if (r.get('error') or {}).get('traceback') else '\n\n'.join(filter(None, ['', (r.get('error') or {}).get('message')]))
-    body = '\n'.join(f'    {l}'.rstrip() for l in f'{failure_text(r)}{what}'.strip('\n').splitlines())
-    return f'{r["name"]} {r["status"]}{at} of {r["notebook"]}\n\n{body}\n\n    Again: {rerun_command(r)}\n'
+def _block(r, colour):
+    e = r.get('error') or {}
+    at = f' in cell {e["cell"]}' if e.get('cell') is not None else ''
+    what = [] if e.get('traceback') else [e.get('message')]
+    body = '\n\n'.join(filter(None, [failure_text(r), *what]))
+    head = f'{r["name"]} {r["status"]}{at} of {r["notebook"]}'
+    if colour: head = f'\x1b[1;{_COLOURS.get(r["status"], 0)}m{SIGNS[r["status"]]} {head}\x1b[0m'
+    return '\n'.join([head, '', *(f'    {l}'.rstrip() for l in body.splitlines()), '', f'    Again: {rerun_command(r)}', ''])
 
 def score(
     suite:dict, # As `read_suite` gives it
@@ -122,11 +135,12 @@ def score(
 def ending(
     suite:dict, # As `read_suite` gives it
     most:int=10, # Failures to show in full
+    colour:bool=False, # For a terminal
 )->str: # Lines
     "Say what failed, why, and what to type"
     bad = [r for r in by_need(cases(suite)) if r['status'] not in (*GOOD, 'blocked', 'running', 'waiting') and r['notebook']]
     more = [f'{len(bad)-most} more did not pass; they are in the lines above\n']*(len(bad)>most)
-    return '\n'.join(['', *map(_block, bad[:most]), *more, score(suite)])
+    return '\n'.join(['', *(_block(b, colour) for b in bad[:most]), *more, score(suite)])
 
 # %% ../nbs/13_report.ipynb #6297f178
 _NOT_XML = re.compile('[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]')
@@ -181,7 +195,9 @@ def _row(r):
     ran = r['status'] not in ('skipped', 'blocked', 'waiting')
     return f'| {SIGNS[r["status"]]} {r["status"]} | {_md(r["name"])} | {seconds(r.get("seconds"))*ran} | {memory(r.get("peak_memory_mb"))*ran} | {_md(reason(r)[:300])} |'
 
-def _rows(rs): return '\n'.join(['| status | case | time | memory | what happened |', '|:--|:--|--:|--:|:--|', *map(_row, rs)])
+def _rows(rs, most=300):
+    rest = [f'\n{len(rs)-most} more are not in this table.']*(len(rs)>most)
+    return '\n'.join(['| status | case | time | memory | what happened |', '|:--|:--|--:|--:|:--|', *map(_row, rs[:most]), *rest])
 
 # %% ../nbs/13_report.ipynb #0c609c18
 def _folded(title, text, unfold=False): return f'<details{" open" if unfold else ""}><summary>{title}</summary>\n\n{text}\n\n</details>'
@@ -189,6 +205,13 @@ def _folded(title, text, unfold=False): return f'<details{" open" if unfold else
 def _fenced(text):
     fence = '`'*max([3, *(len(m)+1 for m in re.findall('`+', text))])
     return f'{fence}text\n{text}\n{fence}'
+
+def _fitting(parts, room=900_000):
+    "As many parts as there is room for"
+    for p in filter(None, parts):
+        room -= len(p.encode('utf-8', 'replace'))
+        if room<0: return (yield 'The rest does not fit here; the HTML report has it.')
+        yield p
 
 # %% ../nbs/13_report.ipynb #12c1182f
 def summary(
@@ -203,9 +226,9 @@ def summary(
     parts = [f'## {SIGNS[first]} {_md(score(suite))}', _rows(rest) if rest else '']
     for r in bad[:most]:
         parts.append(_folded(f'{_md(r["name"])}: {_md(reason(r)[:300])}', _fenced(failure_text(r) or reason(r)) + f'\n\n{_fenced(rerun_command(r))}', len(bad)<4))
-    if len(bad)>most: parts.append(f'{len(bad)-most} more did not pass; the table names them.')
+    if len(bad)>most: parts.append(f'{len(bad)-most} more did not pass.')
     if good: parts.append(_folded(f'{len(good)} passed or unchanged', _rows(good), len(good)<13 and not rest))
-    return '\n\n'.join(filter(None, parts)) + '\n'
+    return '\n\n'.join(_fitting(parts)) + '\n'
 
 # %% ../nbs/13_report.ipynb #af99ef9c
 def source_line(
