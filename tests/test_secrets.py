@@ -134,12 +134,14 @@ def test_complaints_keep_it(project_env, vault, monkeypatch, words):
 
 
 def test_no_machine_paths(project_env, vault):
-    "The metadata of the executed notebook do not say where the project lies"
+    "The metadata of the executed notebook do not say where the project lies, also when another tool wrote that down"
+    held = notebook(*CELLS['holds']) | {'metadata': {'made': f'from {vault}/my.csv'}}
+    (vault / 'nbs/holds.ipynb').write_text(json.dumps(held))
     cli(project_env, ['run', 'nbs/holds.ipynb'], vault)
     path, = vault.glob('runs/holds/*/holds.ipynb')
     nb = nbformat.read(path, 4)
     assert str(vault) not in json.dumps([nb.metadata, [c.metadata for c in nb.cells]])
-    assert nb.metadata.papermill.input_path == 'nbs/holds.ipynb'
+    assert (nb.metadata.made, nb.metadata.papermill.input_path) == ('from my.csv', 'nbs/holds.ipynb')
 
 
 def test_with_plain_papermill(project_env, vault, monkeypatch):
