@@ -10,7 +10,7 @@ import functools, json, logging, os, re, signal, tempfile, threading, time
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from .kernels import Process, Stopped
+from .kernels import Kernels, Process, Stopped
 from .record import METRICS_MIME, describe_error
 from .cells import run_cells
 
@@ -147,7 +147,7 @@ def _client(nb, wanted, eye, kernels, case, seed):
     manager.notebook_start()
     client = _client_class()(manager, kernel_name=_kernel_name(nb), log=_log(), startup_timeout=180, iopub_timeout=60)
     client.eye,client.wanted,client.kernels,client.case = eye,wanted,kernels,case
-    client.how = dict(seed=seed, stop=eye.limits.stop) if kernels else {}
+    client.how = dict(seed=seed, stop=eye.limits.stop)
     return client
 
 def _execute(client, cwd, env):
@@ -275,6 +275,7 @@ def run_case(
     "Run one notebook in a kernel of its own"
     path = Path(path)
     given = (path, values, env or {}, seed, limits or Limits())
+    kernels = kernels or Kernels(fork=False)
     rest = (source or path.name, output, progress, flags)
     out,lost,cold = _once(*given, kernels, *rest)
     if lost and out.status=='killed':
