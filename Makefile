@@ -22,8 +22,8 @@ test: lint nbtest  ## What every change must pass: lint, the notebooks, the quic
 lint: .venv/ready .lint/ready  ## Export, README and notebooks in sync; notebook and test style
 	@$(BIN)/python .ci/lint.py
 
-nbtest: .venv/ready  ## Run the library's notebooks
-	@$(BIN)/nbdev_test --n_workers $(JOBS) --timing
+nbtest: .venv/ready  ## Run the library's notebooks, as far as they have changed
+	@$(BIN)/mlops-kit run nbs -j $(JOBS) --html build/notebooks.html
 
 services:  ## Install the Debian packages that tests need (asks, unless CI=1)
 	@.ci/services
