@@ -5,11 +5,11 @@
 # %% auto #0
 __all__ = ['cache_folder', 'relative', 'digest', 'Store', 'open_store', 'walk_files', 'fingerprints']
 
-# %% ../nbs/04_hashes.ipynb #86f26f52
+# %% ../nbs/04_hashes.ipynb #26765601
 import atexit, functools, hashlib, json, os, secrets, stat, sys, threading, time
 from pathlib import Path
 
-# %% ../nbs/04_hashes.ipynb #2087a71f
+# %% ../nbs/04_hashes.ipynb #a826a27b
 def cache_folder(
     root, # The project
 )->Path: # `.mlops_kit` in it, there
@@ -19,7 +19,7 @@ def cache_folder(
     if not (path/'.gitignore').exists(): (path/'.gitignore').write_text('*\n')
     return path
 
-# %% ../nbs/04_hashes.ipynb #b2ac7488
+# %% ../nbs/04_hashes.ipynb #84c0b262
 def relative(
     path, # Absolute
     root, # The project
@@ -29,7 +29,7 @@ def relative(
     if path.startswith(top): return path[len(top):].replace(os.sep, '/')
     return '.' if path+os.sep==top else path
 
-# %% ../nbs/04_hashes.ipynb #fdc6ab53
+# %% ../nbs/04_hashes.ipynb #8ef0a76f
 def digest(
     x, # Bytes, or text
 )->str: # 20 characters
@@ -39,7 +39,7 @@ def digest(
 def _digest_file(path):
     with open(path, 'rb') as f: return hashlib.file_digest(f, lambda: hashlib.blake2b(digest_size=10)).hexdigest()
 
-# %% ../nbs/04_hashes.ipynb #26d1a265
+# %% ../nbs/04_hashes.ipynb #3b0f2a56
 _SETTLED = 2*10**9
 
 def _schema():
@@ -76,7 +76,7 @@ class Store:
         self.known[key],self.dirty = [stamp, now, content, found],True
         return content,found
 
-# %% ../nbs/04_hashes.ipynb #cca22ec0
+# %% ../nbs/04_hashes.ipynb #0e79f044
 def _save(self:Store):
     "Write what is new to disk"
     with self.lock:
@@ -91,7 +91,7 @@ def _save(self:Store):
 
 Store.save = _save
 
-# %% ../nbs/04_hashes.ipynb #984ca6a0
+# %% ../nbs/04_hashes.ipynb #cd63e8a7
 _stores = {}
 
 def open_store(
@@ -106,32 +106,35 @@ def open_store(
     if store.dirty and time.monotonic()-store.saved>1: store.save()
     return store
 
-# %% ../nbs/04_hashes.ipynb #7d49dec1
+# %% ../nbs/04_hashes.ipynb #7325c37d
 _LEFTOVERS = {'__pycache__', '.ipynb_checkpoints', '.git', '.mlops_kit', '.DS_Store'}
+
+def _is_loop(link, links):
+    goal = os.path.realpath(link)
+    return goal in links or os.path.realpath(os.path.dirname(link)).startswith(goal)
 
 def walk_files(
     folder,
     leave=lambda entry: False, # Says of an `os.DirEntry` that it does not count
-    _seen=(),
+    _links=(),
 )->list: # Paths of all files in it, at any depth, sorted
     "List what is in a folder"
-    me = os.path.realpath(folder)
-    if me in _seen: return []
     with os.scandir(folder) as entries: entries = sorted(entries, key=lambda e: e.name)
     found = []
     for e in entries:
         if e.name in _LEFTOVERS or leave(e): continue
-        if e.is_dir(): found += walk_files(e.path, leave, (*_seen, me))
-        else: found.append(e.path)
+        if not e.is_dir(): found.append(e.path)
+        elif not e.is_symlink(): found += walk_files(e.path, leave, _links)
+        elif not _is_loop(e.path, _links): found += walk_files(e.path, leave, (*_links, os.path.realpath(e.path)))
     return found
 
-# %% ../nbs/04_hashes.ipynb #66d048ad
+# %% ../nbs/04_hashes.ipynb #e05109fa
 def _fingerprint(store, path):
     try: return store.look(path)[0] if stat.S_ISREG(os.stat(path).st_mode) else None
     except FileNotFoundError: return None
     except OSError: return f'unreadable {secrets.token_hex(4)}'
 
-# %% ../nbs/04_hashes.ipynb #5dbdf3cf
+# %% ../nbs/04_hashes.ipynb #1823f57c
 _MANY,_VERY_MANY = 100,10_000
 
 def _quick(path): return _stamp(path)[::2] if os.path.exists(path) else None

@@ -5,14 +5,14 @@
 # %% auto #0
 __all__ = ['is_site', 'site_folders', 'Imports', 'config_files', 'imports']
 
-# %% ../nbs/05_imports.ipynb #df826038
+# %% ../nbs/05_imports.ipynb #c8614eeb
 import functools, glob, os, re, stat, sys
 from dataclasses import dataclass, field
 from .hashes import open_store, walk_files
 from .scan import scan_config, scan_file, scan_notebook, scan_page, sort_words, together, words
 from .cells import flags_left_out, read_nb
 
-# %% ../nbs/05_imports.ipynb #dceed989
+# %% ../nbs/05_imports.ipynb #51ff47b1
 def is_site(path): # A folder or file
     "Whether a path belongs to what was installed, not to what is worked on"
     return 'site-packages' in str(path) or 'dist-packages' in str(path)
@@ -21,7 +21,7 @@ def site_folders()->list: # Absolute
     "Where packages are installed"
     return [p for p in sys.path if is_site(p) and os.path.isdir(p)]
 
-# %% ../nbs/05_imports.ipynb #2e25a4a1
+# %% ../nbs/05_imports.ipynb #77c35aea
 def _listing(folder):
     try: return frozenset(os.listdir(folder))
     except OSError: return frozenset()
@@ -31,7 +31,7 @@ def _top_names(folder, stamp): return frozenset(n.partition('.')[0] for n in _li
 
 def _site_names(): return frozenset().union(*(_top_names(p, os.stat(p).st_mtime_ns) for p in site_folders()))
 
-# %% ../nbs/05_imports.ipynb #4359b3d1
+# %% ../nbs/05_imports.ipynb #5b42193e
 def _path_folders():
     aside = (os.path.dirname(os.__file__), os.path.dirname(os.path.realpath(sys.argv[0])))
     return [p for p in sys.path if p and os.path.isdir(p) and not is_site(p) and not p.startswith(aside[0]) and p!=aside[1]]
@@ -44,7 +44,7 @@ def _in_place(top):
         except Exception: continue
         if spec: return next(iter(spec.submodule_search_locations or []), spec.origin)
 
-# %% ../nbs/05_imports.ipynb #641da31b
+# %% ../nbs/05_imports.ipynb #077a3834
 class _Places:
     "Where first-party modules are, seen from one notebook"
     def __init__(self, folders):
@@ -72,25 +72,26 @@ class _Places:
 
     def is_third(self, name): return self.top(name) is None and name in self.site
 
-# %% ../nbs/05_imports.ipynb #2d6c0ac4
+# %% ../nbs/05_imports.ipynb #7c8f39dd
 _BINARY = ('.so', '.pyd')
 
-def _binaries(place): return [p for p in glob.glob(f'{glob.escape(place)}.*') if p.endswith(_BINARY)]
+def _binaries(self:_Places, folder, name):
+    return [f'{folder}/{n}' for n in self.listing(folder) if n.startswith(f'{name}.') and n.endswith(_BINARY)]
 
 def _top(self:_Places, name):
     plain = []
     for f in self.folders if name in self.stems else ():
-        if name in self.listing(f) and os.path.isfile(f'{f}/{name}/__init__.py'): return f'{f}/{name}'
+        if name in self.listing(f) and '__init__.py' in self.listing(f'{f}/{name}'): return f'{f}/{name}'
         if f'{name}.py' in self.listing(f): return f'{f}/{name}.py'
-        if name in self.stems and _binaries(f'{f}/{name}'): return f'{f}/{name}'
+        if self.binaries(f, name): return f'{f}/{name}'
         if name in self.listing(f) and os.path.isdir(f'{f}/{name}'): plain.append(f'{f}/{name}')
     if name in sys.stdlib_module_names or name in self.site: return None
     place = _in_place(name)
     return place if place and not is_site(place) else next(iter(plain), None)
 
-_Places._top = _top
+_Places._top,_Places.binaries = _top,_binaries
 
-# %% ../nbs/05_imports.ipynb #b4bc22dd
+# %% ../nbs/05_imports.ipynb #1eb306eb
 def _files(self:_Places, dotted):
     "The files that are run to import `dotted`, by module"
     name,*rest = dotted.split('.')
@@ -98,15 +99,18 @@ def _files(self:_Places, dotted):
     if place is None: return found
     if place.endswith('.py'): return {name:place}
     for part in [None, *rest]:
+        folder = place if part else os.path.dirname(place)
         if part: place,name = f'{place}/{part}',f'{name}.{part}'
-        if os.path.isfile(f'{place}/__init__.py'): found[name] = f'{place}/__init__.py'
-        elif os.path.isfile(f'{place}.py'): return found | {name:f'{place}.py'}
-        elif not os.path.isdir(place): return found | {name:p for p in _binaries(place)}
+        base = os.path.basename(place)
+        if base in self.listing(folder) and '__init__.py' in self.listing(place): found[name] = f'{place}/__init__.py'
+        elif f'{base}.py' in self.listing(folder): return found | {name:f'{place}.py'}
+        elif binary := self.binaries(folder, base): return found | {name:binary[0]}
+        elif base not in self.listing(folder): return found
     return found
 
 _Places.files = _files
 
-# %% ../nbs/05_imports.ipynb #0dbad1f8
+# %% ../nbs/05_imports.ipynb #550bba91
 @dataclass
 class Imports:
     "What a notebook reaches"
@@ -118,7 +122,7 @@ class Imports:
     config:bool = False # Whether `configs` counts
     page:dict = field(default_factory=dict) # What `scan_notebook` says of the notebook itself
 
-# %% ../nbs/05_imports.ipynb #cf9ba015
+# %% ../nbs/05_imports.ipynb #1f76038e
 def _absolute(entry, module, is_package):
     level,name,names,_ = entry
     if level:
@@ -126,11 +130,12 @@ def _absolute(entry, module, is_package):
         name = '.'.join([*parts[:len(parts)-level+is_package], *([name] if name else [])])
     return [name, *(f'{name}.{n}' for n in names if n!='*')] if name else [n for n in names if n!='*']
 
-# %% ../nbs/05_imports.ipynb #a8fe1168
+# %% ../nbs/05_imports.ipynb #3370342a
 class _Walk:
     "What is found and what is still to be looked at"
     def __init__(self, path, root, flags=(), outs=(), bases=()):
-        self.store,self.root,self.path,self.outs = open_store(root),os.path.realpath(root),os.path.realpath(path),set(outs)
+        self.store,self.path,self.outs = open_store(root),os.path.realpath(path),set(outs)
+        self.root = self.store.root
         self.home = os.path.dirname(self.path)
         self.places = _Places([self.home, self.root, *_path_folders()])
         self.bases,self.out = list(dict.fromkeys([self.home, self.root, *bases])),Imports()
@@ -151,7 +156,7 @@ class _Walk:
         if found and lazy: self.later[path] = path,module,found,True
         elif found: self.todo.append((path, module, found, False))
 
-# %% ../nbs/05_imports.ipynb #18a4dfc0
+# %% ../nbs/05_imports.ipynb #1bce11c4
 def _module(self:_Walk, dotted, lazy=False):
     for module,path in self.places.files(dotted).items(): self.code(path, module, lazy)
 
@@ -164,7 +169,7 @@ def _import(self:_Walk, entry, path, module, lazy):
 
 _Walk.module,_Walk.import_ = _module,_import
 
-# %% ../nbs/05_imports.ipynb #a95dbae0
+# %% ../nbs/05_imports.ipynb #060dd829
 _NOT_READ = ('build', 'runs', 'dist', '_docs', '_proc')
 _TOOLS = {'.mlops_kit', '.git', '.venv', 'venv', 'node_modules'}
 _SYSTEM = ('/dev/', '/proc/', '/sys/', '/bin/', '/usr/', '/etc/', '/lib')
@@ -177,7 +182,7 @@ def _is_config(self:_Walk, p):
 
 def _own(self:_Walk, p): return any(p==o or p.startswith(o+os.sep) for o in self.outs)
 
-# %% ../nbs/05_imports.ipynb #81db0ed1
+# %% ../nbs/05_imports.ipynb #b0a819d0
 def _parts(self:_Walk, p): return p[len(self.root)+1:].split(os.sep) if p.startswith(self.root+os.sep) else []
 
 def _folder(self:_Walk, p):
@@ -193,7 +198,7 @@ def _named_file(self:_Walk, p):
 
 _Walk.is_config,_Walk.own,_Walk.parts,_Walk.folder,_Walk.named_file = _is_config,_own,_parts,_folder,_named_file
 
-# %% ../nbs/05_imports.ipynb #e5bd3559
+# %% ../nbs/05_imports.ipynb #e9247978
 _pattern = re.compile(r'([\w.~-]+/)+[\w.*?/-]*\*[\w.*?/-]*|[\w.*?/-]+\*[\w.*?-]*\.\w+|(\*\*/)?\*\.(?!ipynb$)\w+')
 
 def _there(self:_Walk, named, bases):
@@ -216,7 +221,7 @@ def _names(self:_Walk, named, path):
 
 _Walk.there,_Walk.names = _there,_names
 
-# %% ../nbs/05_imports.ipynb #a2e5989d
+# %% ../nbs/05_imports.ipynb #fe4bde5d
 def _modules(self:_Walk, named, path, module):
     if module and os.path.basename(path)=='__init__.py':
         for n in named['modules'].keys() & self.places.names_in(os.path.dirname(path)): self.module(f'{module}.{n}', True)
@@ -226,7 +231,7 @@ def _modules(self:_Walk, named, path, module):
 
 _Walk.modules = _modules
 
-# %% ../nbs/05_imports.ipynb #306ecb36
+# %% ../nbs/05_imports.ipynb #0c14036c
 def _is_aside(entry): return entry.name.startswith('.') or entry.name in (*_NOT_READ, *_TOOLS, 'site-packages')
 
 def _any_module(self:_Walk, path, module):
@@ -238,7 +243,7 @@ def _any_module(self:_Walk, path, module):
 
 _Walk.any_module = _any_module
 
-# %% ../nbs/05_imports.ipynb #99eea6d5
+# %% ../nbs/05_imports.ipynb #e69bb170
 _READERS = ('hydra', 'omegaconf', 'mlops_kit')
 
 def _reads_config(self:_Walk, found):
@@ -246,14 +251,14 @@ def _reads_config(self:_Walk, found):
     return found.get('overrides') or bool(tops & set(_READERS))
 
 def config_files(
-    root, # The project
+    root, # The project, absolute
 )->list: # Paths; without the parameter sets, which the parameters show
     "List the files of the config"
-    folder = os.path.join(os.path.realpath(root), 'configs')
+    folder = os.path.join(root, 'configs')
     sets = os.path.join(folder, 'notebooks')
     return walk_files(folder, lambda e: e.path==sets) if os.path.isdir(folder) else []
 
-# %% ../nbs/05_imports.ipynb #0916bf31
+# %% ../nbs/05_imports.ipynb #1ded1bb7
 def _step(self:_Walk, path, module, found, lazy):
     for e in found['imports']: self.import_(e, path, module, lazy)
     if (module or '').partition('.')[0]=='mlops_kit': return
@@ -273,13 +278,13 @@ def _configs(self:_Walk):
 
 _Walk.step,_Walk.run,_Walk.configs,_Walk.reads_config = _step,_run,_configs,_reads_config
 
-# %% ../nbs/05_imports.ipynb #7c5ce7f1
+# %% ../nbs/05_imports.ipynb #bc3444ff
 def _page(walk):
     kind = ' '.join(['nb', *sorted(flags_left_out(walk.path)-set(walk.flags))])
     try: return walk.store.look(walk.path, kind, lambda p: scan_notebook(p, walk.flags))[1]
     except OSError: return read_nb(walk.path)
 
-# %% ../nbs/05_imports.ipynb #126ed3a2
+# %% ../nbs/05_imports.ipynb #64f965c7
 def imports(
     path, # Path of a notebook
     root, # The project

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['staleness', 'explain', 'read_nb', 'run_cells', 'skip_reason', 'cache_folder', 'fingerprints', 'Imports', 'imports']
 
-# %% ../nbs/05_sources.ipynb #b3eaa8cd
+# %% ../nbs/05_sources.ipynb #f728f737
 import functools, json, os, re, sys
 from difflib import SequenceMatcher
 from hashlib import blake2b
@@ -16,16 +16,16 @@ from .imports import *
 from .project import kit_version
 from .scan import scan_config, scan_file, scan_page
 
-# %% ../nbs/05_sources.ipynb #88f3808d
+# %% ../nbs/05_sources.ipynb #417cced5
 _all_ = ['read_nb', 'run_cells', 'skip_reason', 'cache_folder', 'fingerprints', 'Imports', 'imports']
 
-# %% ../nbs/05_sources.ipynb #762eb477
+# %% ../nbs/05_sources.ipynb #d68114ad
 def _text(v):
     try: text = json.dumps(v, ensure_ascii=False)
     except (TypeError, ValueError): text = repr(v)
     return text if len(text)<=200 else f'{text[:100]}… {digest(text)}'
 
-# %% ../nbs/05_sources.ipynb #20555d3c
+# %% ../nbs/05_sources.ipynb #a7390913
 def _read_lock(path):
     lines = Path(path).read_text(encoding='utf-8', errors='surrogateescape').splitlines()
     return digest('\n'.join(l for l in (re.sub(r'(^|\s)#.*', '', l).strip() for l in lines) if l))
@@ -36,29 +36,28 @@ def _commit(info):
     return ' '.join(str(found[k]) for k in ('vcs_info', 'archive_info') if k in found)
 
 @functools.lru_cache(maxsize=16)
-def _installed(folder, stamp):
-    infos = [Path(folder)/n for n in os.listdir(folder) if n.endswith(('.dist-info', '.egg-info'))]
-    return sorted(f'{i.stem} {_commit(i)}'.strip() for i in infos)
+def _installed(*stamps):
+    infos = [Path(folder)/n for folder,_ in stamps for n in os.listdir(folder) if n.endswith(('.dist-info', '.egg-info'))]
+    names = sorted({f'{i.stem} {_commit(i)}'.strip() for i in infos})
+    return digest('\n'.join(names)),names
 
-# %% ../nbs/05_sources.ipynb #ff6b7ddf
-def _keep_list(root, names):
-    name = digest('\n'.join(names))
-    file = Path(root)/f'.mlops_kit/packages/{name}.txt'
+# %% ../nbs/05_sources.ipynb #2c70eb1e
+def _keep_list(root, name, names):
+    file = os.path.join(root, '.mlops_kit/packages', f'{name}.txt')
+    if os.path.exists(file): return
     try:
-        if not file.exists():
-            cache_folder(root)
-            file.parent.mkdir(exist_ok=True)
-            file.write_text('\n'.join(names), encoding='utf-8')
+        (cache_folder(root)/'packages').mkdir(exist_ok=True)
+        Path(file).write_text('\n'.join(names), encoding='utf-8')
     except OSError: pass
-    return name
 
 def _lock(root, store):
     file = os.path.join(root, 'constraints.txt')
     said = store.look(file, 'lock', _read_lock)[1] if os.path.isfile(file) else None
-    found = sorted({n for p in site_folders() for n in _installed(p, os.stat(p).st_mtime_ns)})
-    return dict(python=sys.version.split()[0], constraints=said, packages=_keep_list(root, found))
+    name,names = _installed(*((p, os.stat(p).st_mtime_ns) for p in site_folders()))
+    _keep_list(root, name, names)
+    return dict(python=sys.version.split()[0], constraints=said, packages=name)
 
-# %% ../nbs/05_sources.ipynb #6434ca77
+# %% ../nbs/05_sources.ipynb #bd234ab6
 @functools.cache
 def _kit(root):
     import mlops_kit
@@ -66,7 +65,7 @@ def _kit(root):
     if is_site(here): return kit_version()
     return digest(json.dumps([open_store(root).look(f)[0] for f in walk_files(here) if f.endswith('.py')]))
 
-# %% ../nbs/05_sources.ipynb #9edb6871
+# %% ../nbs/05_sources.ipynb #5ea1be5e
 _BY_ITSELF = re.compile('MLOPS_KIT|IN_TEST|PYTEST|(PATH|PWD|OLDPWD|TERM|COLUMNS|LINES|SHLVL|TMPDIR)$')
 _SECRET = re.compile('key|token|secret|passw|credential|auth', re.IGNORECASE)
 
@@ -76,7 +75,7 @@ def _variables(names):
         return v if v is None else 'set' if _SECRET.search(name) else blake2b(v.encode('utf-8', 'surrogateescape'), digest_size=4).hexdigest()
     return {n:said(n) for n in sorted(names) if not _BY_ITSELF.match(n)}
 
-# %% ../nbs/05_sources.ipynb #f9b1d131
+# %% ../nbs/05_sources.ipynb #934f15cf
 _READERS = {'.py':('py', scan_file), '.ipynb':('page', scan_page)}
 
 def _code(store, path):
@@ -91,7 +90,7 @@ def _source(store, files, root):
 
 def _config(store, root): return {relative(f, root):store.look(f, 'config', scan_config)[1]['code'] for f in config_files(root)}
 
-# %% ../nbs/05_sources.ipynb #e90a36db
+# %% ../nbs/05_sources.ipynb #ac889609
 def _texts(v):
     if isinstance(v, str): return [v]
     if isinstance(v, dict): return [t for x in v.items() for t in _texts(x)]
@@ -103,7 +102,7 @@ def _reach(path, values, root, data, outs, flags):
     found = imports(path, root, flags, said, outs, [b for b in bases if os.path.isdir(b)])
     return found, {p for p in found.inputs if not any(f'{p}/'.startswith(f'{d}/') for d in data)}
 
-# %% ../nbs/05_sources.ipynb #404220fb
+# %% ../nbs/05_sources.ipynb #1fcf6ced
 def _absolute(paths, root): return [os.path.normpath(os.path.join(root, p)) for p in paths]
 
 def _is_code(p): return p.endswith(tuple(_READERS))
@@ -116,7 +115,7 @@ def _sort_data(data, path, root):
     code = [f for p in rest for f in (walk_files(p) if os.path.isdir(p) else [p]) if _is_code(f) and f!=path and os.path.isfile(f)]
     return [p for p in rest if not _is_code(p)],code,len(rest)<len(data)
 
-# %% ../nbs/05_sources.ipynb #9b5ca509
+# %% ../nbs/05_sources.ipynb #c4abe958
 def _uses_kit(found): return any(re.match(r'mlops_kit\b', m or '') for m in [*found.modules, *found.lazy, *found.files.values()])
 
 def staleness(
@@ -141,7 +140,7 @@ def staleness(
         lock=_lock(root, store), data=fingerprints(data, root, leave), named=fingerprints(sorted(named), root, leave),
         environment=_variables(found.variables), kit=kit or _kit(root), outputs=fingerprints(outs, root))
 
-# %% ../nbs/05_sources.ipynb #a0ea6d5c
+# %% ../nbs/05_sources.ipynb #74e8556b
 def _cells(old, new):
     for kind,a,b,c,d in SequenceMatcher(None, old, new, autojunk=False).get_opcodes():
         where = f'code cell {c+1}' if d-c==1 else f'code cells {c+1} to {d}'
@@ -153,7 +152,7 @@ def _values(old, new):
     for k in dict.fromkeys([*old, *new]):
         if old.get(k)!=new.get(k): yield f'parameter {k}: {old.get(k, "not given")} → {new.get(k, "not given")}'
 
-# %% ../nbs/05_sources.ipynb #a6c88f53
+# %% ../nbs/05_sources.ipynb #c6026233
 def _files(old, new, what='', hint=''):
     for k in dict.fromkeys([*old, *new]):
         was,now = old.get(k),new.get(k)
@@ -166,7 +165,7 @@ def _outputs(old, new):
     for k in dict.fromkeys([*old, *new]):
         if old.get(k)!=new.get(k): yield f'output {k} {"is not there" if new.get(k) is None else "is not what this notebook wrote"}'
 
-# %% ../nbs/05_sources.ipynb #9461f5ea
+# %% ../nbs/05_sources.ipynb #45db4dde
 def _packages(old, new, root):
     lists = [Path(root or '.')/f'.mlops_kit/packages/{x}.txt' for x in (old, new)]
     if not root or not all(f.is_file() for f in lists): return ['the installed packages changed']
@@ -178,7 +177,7 @@ def _locks(old, new, root):
     if old.get('constraints')!=new.get('constraints'): yield 'constraints.txt changed'
     if old.get('packages')!=new.get('packages'): yield from _packages(old.get('packages'), new.get('packages'), root)
 
-# %% ../nbs/05_sources.ipynb #093ea09a
+# %% ../nbs/05_sources.ipynb #b154212c
 _WORDS = dict(code=_cells, parameters=_values, config=_files, source=_files, data=_files,
     named=functools.partial(_files, hint=' (it is named in the code or a config; if this notebook writes it, declare it in dvc.yaml)'),
     environment=functools.partial(_files, what='environment variable '), outputs=_outputs)

@@ -15,6 +15,7 @@ from mlops_kit.sources import explain, open_store, run_cells, staleness
 FILES = {
     'settings.ini': '[DEFAULT]\nlib_path = pkg\nnbs_path = nbs\ntst_flags = notest slow\n',
     'constraints.txt': 'numpy==2.3.1  # pinned\nscipy==1.16.0\n',
+    'dvc.yaml': 'stages:\n  03_train:\n    cmd: x\n    deps: [nbs/03_train.ipynb, configs, data/a.csv, data/raw]\n    outs: [models]\n',
     'README.md': '# Project\n',
     'pkg/__init__.py': '__version__ = "1"\n',
     'pkg/model.py': '"Networks"\nfrom pkg import layers\ndef net(n):\n    "A network"\n    from . import late\n    return layers.conv(n)\n',
@@ -44,10 +45,10 @@ CELLS = [
     ('code', '#| hide\nimport os, json  # tools\nfrom pkg.model import *'),
     ('code', 'overrides: list = []\nlr: float = 0.1', 'parameters'),
     ('code', '#| eval: false\n1/0'),
-    ('code', 'rows = open("../data/named.csv").read()'),
+    ('code', 'rows = open("../data/named.csv").read().split()'),
     ('code', '#| slow\nraise SystemExit'),
     ('code', '%%bash\npython script.py  # twice'),
-    ('code', '%matplotlib inline\nhome = os.environ["LANDING"]\ntotal = sum(map(int, rows)); total'),
+    ('code', '%precision 3\nhome = os.environ["LANDING"]\ntotal = sum(map(int, rows)); total'),
     ('raw', 'notes'),
 ]
 INPUTS, OUTPUTS = ['nbs/03_train.ipynb', 'configs', 'data/a.csv', 'data/raw'], ['models']
@@ -138,7 +139,7 @@ SAME = {
     'Markdown cell added': lambda p: p.insert(2, 'Why', 'markdown'),
     'raw cell edited': lambda p: p.cell(8, 'notes', 'more notes'),
     'comment in a cell': lambda p: p.cell(1, '# tools', '# what we need'),
-    'cell formatted': lambda p: p.cell(4, 'open("../data/named.csv").read()', 'open(\n    "../data/named.csv",\n).read()'),
+    'cell formatted': lambda p: p.cell(4, '"../data/named.csv")', '\n    "../data/named.csv",\n)'),
     'outputs saved': saved_outputs,
     'cells collapsed': collapsed,
     'empty cell added': lambda p: p.insert(4, ''),
@@ -171,7 +172,7 @@ CHANGED = {
     'cell added': ('is new', lambda p: p.insert(4, 'x = 1')),
     'cell deleted': ('gone', lambda p: (p.cells.pop(4), p.save())),
     'cells swapped': ('code cell', lambda p: (p.cells.insert(4, p.cells.pop(7)), p.save())),
-    'line magic edited': ('code cell', lambda p: p.cell(7, 'inline', 'agg')),
+    'line magic edited': ('code cell', lambda p: p.cell(7, 'precision 3', 'precision 4')),
     'bash cell edited': ('code cell', lambda p: p.cell(6, 'script.py', '-O script.py')),
     'result hidden': ('code cell', lambda p: p.cell(7, '; total', '; total;')),
     'eval: false removed': ('is new', lambda p: p.cell(3, '#| eval: false\n', '')),
@@ -261,6 +262,23 @@ def test_is_stale(name, projects, monkeypatch):
     "What can change a result makes a notebook stale, and `explain` names it"
     expected, edit = CHANGED[name]
     assert any(expected in s for s in sentences(projects, name, edit, monkeypatch))
+
+
+@pytest.mark.full
+def test_the_command_runs_what_is_stale(tmp_path):
+    "`mlops-kit run` skips what is unchanged, runs what is not, and `--why` says the same before"
+    p, env = Project(tmp_path), dict(PYTHONPATH=str(tmp_path), LANDING='moon')
+    def run(*more): return sh([Path(sys.executable).with_name('mlops-kit'), 'run', p.nb, *more], cwd=tmp_path, env=env).stdout
+    assert 'passed' in run()
+    for name in ['Markdown edited', 'comment in a cell', 'outputs saved', 'data touched', 'config formatted', 'lock comment']:
+        SAME[name](p)
+        assert 'unchanged since' in run(), name
+    for name in ['cell edited', 'module three imports away', 'config leaf', 'data row', 'output overwritten']:
+        said, edit = CHANGED[name]
+        edit(p)
+        assert said in run('--why')
+        assert '1 passed' in run(), name
+    assert 'unchanged since' in run()
 
 
 REACHED = {
