@@ -57,13 +57,13 @@ def try_export(
     path, # A notebook of the project around the working folder
 )->str: # '' when all is well, else what is not
     "Export the modules of one notebook, and survive it"
-    from nbdev.doclinks import nbdev_export
+    from nbdev.doclinks import nbdev_export as export
     with warnings.catch_warnings(record=True) as said:
         warnings.simplefilter('always')
         try:
             if _exports(path):
                 _compile(path)
-                nbdev_export(str(path))
+                export(str(path))
         except Exception as e: return _reason(e)
     return next((str(w.message).splitlines()[0] for w in said if w.category is UserWarning), '')
 
