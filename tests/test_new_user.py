@@ -11,7 +11,7 @@ def test_as_a_new_user(kit, wheel, tmp_path):
     project, words = tmp_path / 'somewhere else' / 'digits', shlex.split('copier copy --defaults')
     project.parent.mkdir()
     kit_env('base', wheel).run(*words, kit, project, cwd=tmp_path)
-    lines = [c if not c.startswith('jupyter lab') else 'jupyter lab --version' for c in typed((project / 'README.md').read_text())]
+    lines = [c if c != 'mlops-kit lab' else 'mlops-kit lab --help' for c in typed((project / 'README.md').read_text())]
     assert [c for c in lines if 'requirements.txt' in c]
     assert [c for c in lines if c.startswith('mlops-kit run')]
     (tmp_path / 'typed.sh').write_text('set -ex\n' + '\n'.join(lines))
