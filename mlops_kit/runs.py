@@ -250,8 +250,8 @@ def _group(self:Suite, case): return [c for c in self.cases.values() if c.apart=
 
 def _key(self:Suite, case):
     data,outs = [[placed(f, self.root, self.out) for f in fs] for fs in (case.data, case.outs)]
-    last = case is self._group(case)[-1]
-    return json.loads(json.dumps(staleness(case.path, case.values, self.root, data=data, outs=outs if last else ()), default=str))
+    key = staleness(case.path, case.values, self.root, data=data, outs=outs)
+    return json.loads(json.dumps(key if case is self._group(case)[-1] else key | dict(outputs={}), default=str))
 
 Suite._group,Suite._key = _group,_key
 
