@@ -155,7 +155,7 @@ _CASE = '''{% for r in rs %}<article class="case" id="{{ r.name }}"><nav class="
 {% for n in r.notes or () %}<p class="note flaky">{{ n }}</p>{% endfor %}
 {% if r.notebook %}<div class="typed"><pre>{{ r|rerun }}</pre><button data-copy="{{ r|rerun }}">Copy</button></div>{% endif %}
 <dl class="facts">{% for k,v in r|facts %}<div{% if v|string|length>44 %} class="long"{% endif %}><dt>{{ k }}</dt><dd>{{ v }}</dd></div>{% endfor %}</dl>
-{% if bodies[r.name] %}{% set slow = r|slow %}{% if slow %}<h2>Where the time went</h2><div class="strip passed">{% for t in slow %}<button data-cell="{{ t.cell }}" style="flex:{{ 1000*t.seconds }}"{% if t.bad %} class="bad {{ r.status }}"{% endif %} aria-label="cell {{ t.cell }}, {{ t.seconds|seconds }}" title="cell {{ t.cell }}, {{ t.seconds|seconds }}">{{ t.text }}</button>{% endfor %}</div><p class="hint">Seconds per cell; a click goes to the cell.</p>{% endif %}
+{% if bodies[r.name] %}{% set slow = r|slow %}{% if slow %}<h2>Where the time went</h2><div class="strip passed">{% for t in slow %}<button data-cell="{{ t.cell }}" style="flex:{{ 1000*t.seconds }}"{% if t.bad %} class="bad {{ r.status }}"{% endif %} aria-label="{{ t.said }}" title="{{ t.said }}">{{ t.text }}</button>{% endfor %}</div><p class="hint">Seconds per cell; a click goes to the cell.</p>{% endif %}
 <div class="bar-top"><h2>The notebook, as it ran</h2>{% if r.error and r.error.cell is not none %}<button data-cell="{{ r.error.cell }}">Go to cell {{ r.error.cell }}</button>{% endif %}</div>
 <script type="application/json">{{ bodies[r.name] }}</script><noscript>The notebook is shown by a script; it is in {{ r.path|within(suite.root) }}, too.</noscript>
 {% else %}<p class="hint">There is no executed notebook: this case did not run.</p>{% endif %}</article>{% endfor %}'''
@@ -269,7 +269,9 @@ def _slow(r):
     "The cells that took the time, in order"
     ts,bad = r.get('timings') or [],(r.get('error') or {}).get('cell')
     total = sum(t['seconds'] for t in ts) or 1
-    shown = [dict(t, bad=t['cell']==bad, text=f'{t["seconds"]:.1f}' if t['seconds']>.06*total else '') for t in ts if t['seconds']>.005*total]
+    def said(t): return ', '.join(filter(None, [f'cell {t["cell"]}', seconds(t['seconds']), memory(t.get('memory_mb'))]))
+    def text(t): return f'{t["seconds"]:.1f}' if t['seconds']>.06*total else ''
+    shown = [dict(t, bad=t['cell']==bad, text=text(t), said=said(t)) for t in ts if t['seconds']>.005*total]
     return shown if total>=.2 and len(shown)>1 else []
 
 # %% ../nbs/13_page.ipynb #1b060402

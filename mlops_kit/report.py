@@ -9,6 +9,7 @@ __all__ = ['case_line', 'Terminal', 'score', 'ending', 'junit', 'summary', 'sour
 # %% ../nbs/13_report.ipynb #2ad4b8c1
 import json, os, re, sys, time
 from collections import Counter
+from html import escape
 from pathlib import Path
 from .cases import *
 from .page import *
@@ -28,7 +29,7 @@ def case_line(
     s = r['status']
     ran = s not in ('skipped', 'blocked', 'waiting')
     word = f'\x1b[{_COLOURS.get(s, 0)}m{SIGNS[s]} {s:<11}\x1b[0m' if colour else f'{s:>11}'
-    said = reason(r) + (f' (run {r["id"]})' if s=='flaky' and r.get('id') else '')
+    said = (f'run {r["id"]} ' if s=='flaky' and r.get('id') else '') + reason(r)
     return f'{word}  {r["name"]:<{width}}  {seconds(r.get("seconds"))*ran:>9}  {memory(r.get("peak_memory_mb"))*ran:>7}  {said}'.rstrip()
 
 # %% ../nbs/13_report.ipynb #f98fdb30
@@ -200,7 +201,7 @@ def _rows(rs, most=300):
     return '\n'.join(['| status | case | time | memory | what happened |', '|:--|:--|--:|--:|:--|', *map(_row, rs[:most]), *rest])
 
 # %% ../nbs/13_report.ipynb #0c609c18
-def _folded(title, text, unfold=False): return f'<details{" open" if unfold else ""}><summary>{title}</summary>\n\n{text}\n\n</details>'
+def _folded(title, text, unfold=False): return f'<details{" open" if unfold else ""}><summary>{escape(title)}</summary>\n\n{text}\n\n</details>'
 
 def _fenced(text):
     fence = '`'*max([3, *(len(m)+1 for m in re.findall('`+', text))])
@@ -225,10 +226,10 @@ def summary(
     bad = [r for r in rest if r['status'] not in ('flaky', 'blocked', 'running', 'waiting') and r['notebook']]
     parts = [f'## {SIGNS[first]} {_md(score(suite))}', _rows(rest) if rest else '']
     for r in bad[:most]:
-        parts.append(_folded(f'{_md(r["name"])}: {_md(reason(r)[:300])}', _fenced(failure_text(r) or reason(r)) + f'\n\n{_fenced(rerun_command(r))}', len(bad)<4))
+        parts.append(_folded(' '.join(f'{r["name"]}: {reason(r)[:300]}'.split()), _fenced(failure_text(r) or reason(r)) + f'\n\n{_fenced(rerun_command(r))}', len(bad)<4))
     if len(bad)>most: parts.append(f'{len(bad)-most} more did not pass.')
     if good: parts.append(_folded(f'{len(good)} passed or unchanged', _rows(good), len(good)<13 and not rest))
-    return '\n\n'.join(_fitting(parts)) + '\n'
+    return '\n\n'.join(_fitting(parts)).encode('utf-8', 'replace').decode() + '\n'
 
 # %% ../nbs/13_report.ipynb #af99ef9c
 def source_line(
@@ -284,11 +285,11 @@ def json_line(
     r:dict, # A record
 )->str: # Without a line break
     "A record for a program, without what is only of use inside"
-    return json.dumps({k:v for k,v in r.items() if k not in ('key', 'checksums')}, ensure_ascii=False, default=str)
+    return json.dumps({k:v for k,v in r.items() if k not in ('key', 'checksums')}, default=str)
 
 def json_lines(
     suite:dict, # As `read_suite` gives it
 )->list: # Lines
     "Every case, then the suite"
     end = {k:suite.get(k) for k in ('suite', 'status', 'started', 'root', 'command')} | dict(seconds=took(suite), counts=counts(suite))
-    return [*map(json_line, cases(suite)), json.dumps(end, ensure_ascii=False, default=str)]
+    return [*map(json_line, cases(suite)), json.dumps(end, default=str)]
