@@ -194,7 +194,7 @@ def run(words:list[str]=_words, param:list[str]=_param, set_name:str=_set, jobs:
 
 # %% ../nbs/91_cli.ipynb #37a74a82
 _command = Argument(metavar='COMMAND...', help='What to run')
-_open = Argument(None, metavar='[NOTEBOOK]', help='The page to begin with')
+_open = Argument(None, metavar='NOTEBOOK', help='The page to begin with')
 _port = Option(None, min=1, max=65535, help='By default 8888, or the next one that is free')
 _no_browser = Option(False, '--no-browser', help='Only say the address')
 

@@ -100,15 +100,17 @@ def read_suite(
 # %% ../nbs/12_journal.ipynb #6a7fd0b8
 _GOOD = ('passed', 'flaky', 'skipped')
 
+def _asked(path):
+    try: return _header(path)
+    except InputError: return None
+
 def last_suite(
     folder, # Where the runs of a project lie
     request:dict=None, # Only a suite that was asked for this
 )->dict: # As `read_suite` has it, or None
     "Find the latest suite"
-    for path in sorted(Path(folder).glob('suites/*.jsonl'), reverse=True):
-        try: head = _header(path)
-        except InputError: continue
-        if request is None or head['request']==request: return read_suite(path)
+    found = [(h['started'], p) for p in Path(folder).glob('suites/*.jsonl') if (h := _asked(p)) and request in (None, h['request'])]
+    return read_suite(max(found)[1]) if found else None
 
 def unsettled(
     suite:dict, # As `read_suite` has it

@@ -193,7 +193,7 @@ def _earlier(request, root, folder, how):
     same = request if how.resume and request['paths'] else None
     found = [s for f in folders if (s := last_suite(f, same))]
     if not found: raise InputError(f'no suite to go on with{" that was asked for the same" if same else ""}, in {" or ".join(_relative(f, root) for f in folders)}')
-    last = max(found, key=lambda s: s['suite'])
+    last = max(found, key=lambda s: s['started'])
     if last['status']=='running': raise InputError(f'suite {last["suite"]} is still running, as process {last["process"]["pid"]}')
     return last
 
@@ -351,10 +351,7 @@ def _verdict(self:Suite, out, tries, stop):
     if status=='cancelled' and stop.why=='timeout':
         status,message = 'timeout',f'stopped when the suite had taken {self.how.suite_timeout:g} s'
         fields['error'] = fields['error'] | dict(type='Timeout', message=message)
-    if status=='passed' and tries:
-        status = 'flaky'
-        fields['notes'] = [*fields.get('notes', []), f'passed on try {len(tries)+1}']
-    return status,fields | dict(attempts=tries)
+    return 'flaky' if status=='passed' and tries else status,fields | dict(attempts=tries)
 
 def _carry_out(self:Suite, case, run, stop):
     import nbformat

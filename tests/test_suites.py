@@ -70,7 +70,7 @@ def run(cwd, words, **env):
 def suites(cwd, folder='runs'):
     "Every journal, oldest first, as `read_suite` has it"
     from mlops_kit.runs import read_suite
-    return [read_suite(f) for f in sorted((cwd / folder / 'suites').glob('*.jsonl'))]
+    return sorted(map(read_suite, (cwd / folder / 'suites').glob('*.jsonl')), key=lambda s: s['started'])
 
 
 def events(suite, status):
