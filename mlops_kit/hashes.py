@@ -5,11 +5,11 @@
 # %% auto #0
 __all__ = ['cache_folder', 'relative', 'digest', 'Store', 'open_store', 'walk_files', 'fingerprints']
 
-# %% ../nbs/04_hashes.ipynb #26765601
+# %% ../nbs/04_hashes.ipynb #5faffc7e
 import atexit, functools, hashlib, json, os, secrets, stat, sys, threading, time
 from pathlib import Path
 
-# %% ../nbs/04_hashes.ipynb #a826a27b
+# %% ../nbs/04_hashes.ipynb #c2a1f42d
 def cache_folder(
     root, # The project
 )->Path: # `.mlops_kit` in it, there
@@ -19,7 +19,7 @@ def cache_folder(
     if not (path/'.gitignore').exists(): (path/'.gitignore').write_text('*\n')
     return path
 
-# %% ../nbs/04_hashes.ipynb #84c0b262
+# %% ../nbs/04_hashes.ipynb #70e82552
 def relative(
     path, # Absolute
     root, # The project
@@ -29,7 +29,7 @@ def relative(
     if path.startswith(top): return path[len(top):].replace(os.sep, '/')
     return '.' if path+os.sep==top else path
 
-# %% ../nbs/04_hashes.ipynb #8ef0a76f
+# %% ../nbs/04_hashes.ipynb #8731c540
 def digest(
     x, # Bytes, or text
 )->str: # 20 characters
@@ -39,7 +39,7 @@ def digest(
 def _digest_file(path):
     with open(path, 'rb') as f: return hashlib.file_digest(f, lambda: hashlib.blake2b(digest_size=10)).hexdigest()
 
-# %% ../nbs/04_hashes.ipynb #3b0f2a56
+# %% ../nbs/04_hashes.ipynb #f1e12a19
 _SETTLED = 2*10**9
 
 def _schema():
@@ -76,7 +76,7 @@ class Store:
         self.known[key],self.dirty = [stamp, now, content, found],True
         return content,found
 
-# %% ../nbs/04_hashes.ipynb #0e79f044
+# %% ../nbs/04_hashes.ipynb #305649b0
 def _save(self:Store):
     "Write what is new to disk"
     with self.lock:
@@ -84,14 +84,15 @@ def _save(self:Store):
         part = self.file.with_name(f'.stat.{os.getpid()}')
         try:
             cache_folder(self.root)
-            part.write_text(json.dumps(dict(schema=_schema(), files=self.known)), encoding='utf-8')
+            known = {k:v for k,v in dict(self.known).items() if os.path.exists(os.path.join(self.root, k.partition(':')[2]))}
+            part.write_text(json.dumps(dict(schema=_schema(), files=known)), encoding='utf-8')
             os.replace(part, self.file)
         except OSError: pass
         self.dirty,self.saved = False,time.monotonic()
 
 Store.save = _save
 
-# %% ../nbs/04_hashes.ipynb #cd63e8a7
+# %% ../nbs/04_hashes.ipynb #e372eb41
 _stores = {}
 
 def open_store(
@@ -106,7 +107,7 @@ def open_store(
     if store.dirty and time.monotonic()-store.saved>1: store.save()
     return store
 
-# %% ../nbs/04_hashes.ipynb #7325c37d
+# %% ../nbs/04_hashes.ipynb #53487ace
 _LEFTOVERS = {'__pycache__', '.ipynb_checkpoints', '.git', '.mlops_kit', '.DS_Store'}
 
 def _is_loop(link, links):
@@ -119,8 +120,10 @@ def walk_files(
     _links=(),
 )->list: # Paths of all files in it, at any depth, sorted
     "List what is in a folder"
-    with os.scandir(folder) as entries: entries = sorted(entries, key=lambda e: e.name)
     found = []
+    try:
+        with os.scandir(folder) as entries: entries = sorted(entries, key=lambda e: e.name)
+    except OSError: return [folder]
     for e in entries:
         if e.name in _LEFTOVERS or leave(e): continue
         if not e.is_dir(): found.append(e.path)
@@ -128,13 +131,16 @@ def walk_files(
         elif not _is_loop(e.path, _links): found += walk_files(e.path, leave, (*_links, os.path.realpath(e.path)))
     return found
 
-# %% ../nbs/04_hashes.ipynb #e05109fa
+# %% ../nbs/04_hashes.ipynb #cf450dc5
 def _fingerprint(store, path):
-    try: return store.look(path)[0] if stat.S_ISREG(os.stat(path).st_mode) else None
+    try:
+        mode = os.stat(path).st_mode
+        if stat.S_ISREG(mode): return store.look(path)[0]
     except FileNotFoundError: return None
-    except OSError: return f'unreadable {secrets.token_hex(4)}'
+    except OSError: mode = stat.S_IFDIR
+    return f'unreadable {secrets.token_hex(4)}' if stat.S_ISDIR(mode) else None
 
-# %% ../nbs/04_hashes.ipynb #1823f57c
+# %% ../nbs/04_hashes.ipynb #125526bd
 _MANY,_VERY_MANY = 100,10_000
 
 def _quick(path): return _stamp(path)[::2] if os.path.exists(path) else None

@@ -5,13 +5,13 @@
 # %% auto #0
 __all__ = ['words', 'sort_words', 'scan', 'together', 'scan_file', 'scan_notebook', 'scan_page', 'scan_config']
 
-# %% ../nbs/04_scan.ipynb #167e60c2
+# %% ../nbs/04_scan.ipynb #f0646e06
 import ast, json, os, re
 from pathlib import Path
 from .cells import read_nb, run_cells
 from .hashes import digest
 
-# %% ../nbs/04_scan.ipynb #222a4f2d
+# %% ../nbs/04_scan.ipynb #cfe3abff
 _PYTHON_BELOW = ('time', 'timeit', 'capture', 'prun', 'memit', 'mprun')
 _magic = re.compile(r'^(\s*)([%!?].*|[\w.*]+\?{1,2}[ \t]*)$', re.MULTILINE)
 _assigned = re.compile(r'^([ \t]*[\w., \[\]\'"]+=\s*)([%!].*)$', re.MULTILINE)
@@ -26,13 +26,15 @@ def _parse(source):
         try: return ast.parse(s)
         except (SyntaxError, ValueError, RecursionError): continue
 
-# %% ../nbs/04_scan.ipynb #861bf616
+# %% ../nbs/04_scan.ipynb #6bcef38e
 def _normal(source, tree):
     if tree is not None and not tree.body: return ''
-    if tree is None: return digest('\n'.join(l.rstrip() for l in source.strip().splitlines()))
-    return digest(ast.dump(tree, annotate_fields=False) + ';'*bool(re.search(r';\s*(#.*)?$', source.rstrip())))
+    try: dump = tree and ast.dump(tree, annotate_fields=False)
+    except RecursionError: dump = None
+    if dump is None: return digest('\n'.join(l.rstrip() for l in source.strip().splitlines()))
+    return digest(dump + ';'*bool(re.search(r';\s*(#.*)?$', source.rstrip())))
 
-# %% ../nbs/04_scan.ipynb #3638b989
+# %% ../nbs/04_scan.ipynb #8d5a62e6
 _FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda)
 
 def _is_later(node): return isinstance(node, _FUNCTIONS) or isinstance(node, ast.If) and 'TYPE_CHECKING' in ast.dump(node.test)
@@ -46,14 +48,14 @@ def _nodes(tree):
         lazy = lazy or _is_later(node)
         todo += [(n, lazy) for n in ast.iter_child_nodes(node)]
 
-# %% ../nbs/04_scan.ipynb #284179b6
+# %% ../nbs/04_scan.ipynb #2574d5bc
 def _called(node): return getattr(node.func, 'id', getattr(node.func, 'attr', '')) if isinstance(node, ast.Call) else None
 
 def _argument(node):
     a = (node.args or [k.value for k in node.keywords] or [None])[0]
     return a.value if isinstance(a, ast.Constant) and isinstance(a.value, str) else None
 
-# %% ../nbs/04_scan.ipynb #3c7bfe52
+# %% ../nbs/04_scan.ipynb #db10ff62
 _BY_NAME = ('import_module', '__import__')
 _COMPUTED = ('walk_packages', 'iter_modules', 'spec_from_file_location', 'SourceFileLoader', 'run_path', 'run_module')
 
@@ -71,8 +73,8 @@ def _imports(node, lazy):
     name = _argument(node) if _called(node) in _BY_NAME else None
     return [_by_name(node, name, lazy)] if name else []
 
-# %% ../nbs/04_scan.ipynb #89481743
-_token = re.compile(r'[\w.~@+\-/*?]{2,200}')
+# %% ../nbs/04_scan.ipynb #0ff11e08
+_token = re.compile(r'(?<![\w.~@+\-/*?])[\w.~@+\-/*?]{2,200}(?![\w.~@+\-/*?])')
 
 def words(
     text:str, # From a program, a config or a command
@@ -91,14 +93,14 @@ def _texts(node):
     parts = [p.value for p in node.values if isinstance(p, ast.Constant)]
     return {w for p in parts for w in (p.lstrip('/'), p.rpartition('/')[0]) if w}
 
-# %% ../nbs/04_scan.ipynb #7e95766d
+# %% ../nbs/04_scan.ipynb #34b4600a
 def _variable(node):
     env = node.value if isinstance(node, ast.Subscript) else getattr(getattr(node, 'func', None), 'value', None)
     is_env = 'environ' in (getattr(env, 'id', ''), getattr(env, 'attr', ''))
     if isinstance(node, ast.Subscript): return node.slice.value if is_env and isinstance(node.slice, ast.Constant) else None
     return _argument(node) if isinstance(node, ast.Call) and (is_env or _called(node)=='getenv') else None
 
-# %% ../nbs/04_scan.ipynb #b3edc472
+# %% ../nbs/04_scan.ipynb #56a5ecfb
 _dotted = re.compile(r'[^\W\d]\w*(\.[^\W\d]\w*)*')
 
 def sort_words(
@@ -114,7 +116,7 @@ def sort_words(
         else: found['files'].setdefault(folder, {})[name] = 0
     return found
 
-# %% ../nbs/04_scan.ipynb #c7ae09c9
+# %% ../nbs/04_scan.ipynb #7abe0485
 _import_line = re.compile(r'^\s*(?:from\s+([\w.]+)\s+import|import\s+([\w.]+))', re.MULTILINE)
 _module_option = re.compile(r'(?:\s-m|%load_ext|%reload_ext)[\s\'"]+([\w.]+)')
 
@@ -135,7 +137,7 @@ def scan(
     return dict(code=_normal(source, tree), imports=found, words=sort_words(named), variables=variables,
         computed=any(_is_computed(n) for n,_ in nodes))
 
-# %% ../nbs/04_scan.ipynb #a94d01c7
+# %% ../nbs/04_scan.ipynb #41408dbf
 def _all_words(sorts):
     found = sort_words([])
     for s in sorts:
@@ -151,7 +153,7 @@ def together(
     return dict(imports=[i for s in scans for i in s['imports']], words=_all_words([s['words'] for s in scans]),
         variables=sorted({v for s in scans for v in s['variables']}), computed=any(s['computed'] for s in scans))
 
-# %% ../nbs/04_scan.ipynb #13ee8a70
+# %% ../nbs/04_scan.ipynb #6639cf3c
 def scan_file(path): # A Python file
     "Find out what a file does and what it names"
     return scan(Path(path).read_text(encoding='utf-8', errors='surrogateescape'))
@@ -172,13 +174,13 @@ def scan_notebook(
     return dict(together(scans), code=[c for c in code if c], overrides=takes,
         kernel='python' if spec.get('language', 'python')=='python' else spec.get('name'))
 
-# %% ../nbs/04_scan.ipynb #3f14bbb5
+# %% ../nbs/04_scan.ipynb #9e787ecd
 def scan_page(path): # A notebook
     "Find out what all code of a notebook does and names"
     scans = [scan(''.join(c.get('source', ''))) for c in read_nb(path)['cells'] if c.get('cell_type')=='code']
     return dict(together(scans), code=digest(json.dumps([s['code'] for s in scans])))
 
-# %% ../nbs/04_scan.ipynb #252adf8a
+# %% ../nbs/04_scan.ipynb #0855193f
 def scan_config(path): # A file below `configs`
     "Find out what a config says and names"
     import yaml

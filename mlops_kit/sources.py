@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['staleness', 'explain', 'read_nb', 'run_cells', 'skip_reason', 'cache_folder', 'fingerprints', 'Imports', 'imports']
 
-# %% ../nbs/05_sources.ipynb #f728f737
-import functools, json, os, re, sys
+# %% ../nbs/05_sources.ipynb #9f424979
+import functools, json, os, platform, re, sys
 from difflib import SequenceMatcher
 from hashlib import blake2b
 from pathlib import Path
@@ -16,16 +16,16 @@ from .imports import *
 from .project import kit_version
 from .scan import scan_config, scan_file, scan_page
 
-# %% ../nbs/05_sources.ipynb #417cced5
+# %% ../nbs/05_sources.ipynb #62ea9f38
 _all_ = ['read_nb', 'run_cells', 'skip_reason', 'cache_folder', 'fingerprints', 'Imports', 'imports']
 
-# %% ../nbs/05_sources.ipynb #d68114ad
+# %% ../nbs/05_sources.ipynb #151d8e79
 def _text(v):
     try: text = json.dumps(v, ensure_ascii=False)
     except (TypeError, ValueError): text = repr(v)
     return text if len(text)<=200 else f'{text[:100]}… {digest(text)}'
 
-# %% ../nbs/05_sources.ipynb #a7390913
+# %% ../nbs/05_sources.ipynb #747808af
 def _read_lock(path):
     lines = Path(path).read_text(encoding='utf-8', errors='surrogateescape').splitlines()
     return digest('\n'.join(l for l in (re.sub(r'(^|\s)#.*', '', l).strip() for l in lines) if l))
@@ -36,12 +36,12 @@ def _commit(info):
     return ' '.join(str(found[k]) for k in ('vcs_info', 'archive_info') if k in found)
 
 @functools.lru_cache(maxsize=16)
-def _installed(*stamps):
-    infos = [Path(folder)/n for folder,_ in stamps for n in os.listdir(folder) if n.endswith(('.dist-info', '.egg-info'))]
+def _installed(*folders):
+    infos = [Path(folder)/n for folder,_ in folders for n in os.listdir(folder) if n.endswith(('.dist-info', '.egg-info'))]
     names = sorted({f'{i.stem} {_commit(i)}'.strip() for i in infos})
     return digest('\n'.join(names)),names
 
-# %% ../nbs/05_sources.ipynb #2c70eb1e
+# %% ../nbs/05_sources.ipynb #72cfd31b
 def _keep_list(root, name, names):
     file = os.path.join(root, '.mlops_kit/packages', f'{name}.txt')
     if os.path.exists(file): return
@@ -53,11 +53,11 @@ def _keep_list(root, name, names):
 def _lock(root, store):
     file = os.path.join(root, 'constraints.txt')
     said = store.look(file, 'lock', _read_lock)[1] if os.path.isfile(file) else None
-    name,names = _installed(*((p, os.stat(p).st_mtime_ns) for p in site_folders()))
+    name,names = _installed(*stamps(site_folders()))
     _keep_list(root, name, names)
-    return dict(python=sys.version.split()[0], constraints=said, packages=name)
+    return dict(python=f'{platform.python_version()} {sys.platform} {platform.machine()}', constraints=said, packages=name)
 
-# %% ../nbs/05_sources.ipynb #bd234ab6
+# %% ../nbs/05_sources.ipynb #e0699b83
 @functools.cache
 def _kit(root):
     import mlops_kit
@@ -65,7 +65,7 @@ def _kit(root):
     if is_site(here): return kit_version()
     return digest(json.dumps([open_store(root).look(f)[0] for f in walk_files(here) if f.endswith('.py')]))
 
-# %% ../nbs/05_sources.ipynb #5ea1be5e
+# %% ../nbs/05_sources.ipynb #40564fde
 _BY_ITSELF = re.compile('MLOPS_KIT|IN_TEST|PYTEST|(PATH|PWD|OLDPWD|TERM|COLUMNS|LINES|SHLVL|TMPDIR)$')
 _SECRET = re.compile('key|token|secret|passw|credential|auth', re.IGNORECASE)
 
@@ -75,22 +75,25 @@ def _variables(names):
         return v if v is None else 'set' if _SECRET.search(name) else blake2b(v.encode('utf-8', 'surrogateescape'), digest_size=4).hexdigest()
     return {n:said(n) for n in sorted(names) if not _BY_ITSELF.match(n)}
 
-# %% ../nbs/05_sources.ipynb #934f15cf
+# %% ../nbs/05_sources.ipynb #bcb0feb1
 _READERS = {'.py':('py', scan_file), '.ipynb':('page', scan_page)}
 
-def _code(store, path):
+def _code(store, path, kind='', read=None):
     try:
-        content,found = store.look(path, *_READERS.get(os.path.splitext(path)[1], ('', None)))
+        content,found = store.look(path, kind, read)
         return found['code'] if found else content
     except (OSError, ValueError): return next(iter(fingerprints([path], store.root).values()))
 
+def _read_code(store, path): return _code(store, path, *_READERS.get(os.path.splitext(path)[1], ()))
+
 def _source(store, files, root):
     names = {p:relative(p, root) for p in files}
-    return {m if os.path.isabs(names[p]) and m else names[p]:_code(store, p) for p,m in sorted(files.items())}
+    return {m if os.path.isabs(names[p]) and m else names[p]:_read_code(store, p) for p,m in sorted(files.items())}
 
-def _config(store, root): return {relative(f, root):store.look(f, 'config', scan_config)[1]['code'] for f in config_files(root)}
+# %% ../nbs/05_sources.ipynb #ce25a028
+def _config(store, root): return {relative(f, root):_code(store, f, 'config', scan_config) for f in config_files(root)}
 
-# %% ../nbs/05_sources.ipynb #ac889609
+# %% ../nbs/05_sources.ipynb #a9272297
 def _texts(v):
     if isinstance(v, str): return [v]
     if isinstance(v, dict): return [t for x in v.items() for t in _texts(x)]
@@ -102,7 +105,7 @@ def _reach(path, values, root, data, outs, flags):
     found = imports(path, root, flags, said, outs, [b for b in bases if os.path.isdir(b)])
     return found, {p for p in found.inputs if not any(f'{p}/'.startswith(f'{d}/') for d in data)}
 
-# %% ../nbs/05_sources.ipynb #1fcf6ced
+# %% ../nbs/05_sources.ipynb #8f44fd8e
 def _absolute(paths, root): return [os.path.normpath(os.path.join(root, p)) for p in paths]
 
 def _is_code(p): return p.endswith(tuple(_READERS))
@@ -115,7 +118,7 @@ def _sort_data(data, path, root):
     code = [f for p in rest for f in (walk_files(p) if os.path.isdir(p) else [p]) if _is_code(f) and f!=path and os.path.isfile(f)]
     return [p for p in rest if not _is_code(p)],code,len(rest)<len(data)
 
-# %% ../nbs/05_sources.ipynb #c4abe958
+# %% ../nbs/05_sources.ipynb #37604b8e
 def _uses_kit(found): return any(re.match(r'mlops_kit\b', m or '') for m in [*found.modules, *found.lazy, *found.files.values()])
 
 def staleness(
@@ -140,7 +143,7 @@ def staleness(
         lock=_lock(root, store), data=fingerprints(data, root, leave), named=fingerprints(sorted(named), root, leave),
         environment=_variables(found.variables), kit=kit or _kit(root), outputs=fingerprints(outs, root))
 
-# %% ../nbs/05_sources.ipynb #74e8556b
+# %% ../nbs/05_sources.ipynb #eed64664
 def _cells(old, new):
     for kind,a,b,c,d in SequenceMatcher(None, old, new, autojunk=False).get_opcodes():
         where = f'code cell {c+1}' if d-c==1 else f'code cells {c+1} to {d}'
@@ -152,7 +155,7 @@ def _values(old, new):
     for k in dict.fromkeys([*old, *new]):
         if old.get(k)!=new.get(k): yield f'parameter {k}: {old.get(k, "not given")} → {new.get(k, "not given")}'
 
-# %% ../nbs/05_sources.ipynb #c6026233
+# %% ../nbs/05_sources.ipynb #171112e0
 def _files(old, new, what='', hint=''):
     for k in dict.fromkeys([*old, *new]):
         was,now = old.get(k),new.get(k)
@@ -165,7 +168,7 @@ def _outputs(old, new):
     for k in dict.fromkeys([*old, *new]):
         if old.get(k)!=new.get(k): yield f'output {k} {"is not there" if new.get(k) is None else "is not what this notebook wrote"}'
 
-# %% ../nbs/05_sources.ipynb #45db4dde
+# %% ../nbs/05_sources.ipynb #d241c1c9
 def _packages(old, new, root):
     lists = [Path(root or '.')/f'.mlops_kit/packages/{x}.txt' for x in (old, new)]
     if not root or not all(f.is_file() for f in lists): return ['the installed packages changed']
@@ -177,7 +180,7 @@ def _locks(old, new, root):
     if old.get('constraints')!=new.get('constraints'): yield 'constraints.txt changed'
     if old.get('packages')!=new.get('packages'): yield from _packages(old.get('packages'), new.get('packages'), root)
 
-# %% ../nbs/05_sources.ipynb #b154212c
+# %% ../nbs/05_sources.ipynb #9b969e0d
 _WORDS = dict(code=_cells, parameters=_values, config=_files, source=_files, data=_files,
     named=functools.partial(_files, hint=' (it is named in the code or a config; if this notebook writes it, declare it in dvc.yaml)'),
     environment=functools.partial(_files, what='environment variable '), outputs=_outputs)
