@@ -122,10 +122,10 @@ def _ask(self:ForkServer, files, request, stop, timeout):
     sock = socket.socket(socket.AF_UNIX)
     try:
         sock.connect(self.address)
-        _send(sock, *files, **request)
-        messages = _answer(sock, stop, timeout)
+        with suppress(ConnectionResetError, BrokenPipeError):
+            _send(sock, *files, **request)
+            if messages := _answer(sock, stop, timeout): return Process(sock, messages)
     except OSError as e: raise ServerDied(f'the fork server is gone: {e}') from None
-    if messages: return Process(sock, messages)
     sock.close()
 
 ForkServer._ask = _ask
@@ -286,3 +286,20 @@ def _leave(self:Kernels, *_):
     if any(s.messages for s in self.servers.values()): self.memory.save()
 
 Kernels.__exit__ = _leave
+
+# %% ../nbs/11_kernels.ipynb #00506d34
+def _story_of(kind, messages):
+    done = [m for m in messages if 'seconds' in m]
+    slow = sorted(done, key=lambda m: -m['seconds'])[:5]
+    times = ', '.join(f'{m["module"]} {m["seconds"]:.2f} s' for m in slow if m['seconds']>=.01)
+    out = [f'{m["module"]} is imported by each notebook itself: {m["why"]}' for m in done if m['why']]
+    bad = [f'{m["module"]} could not be imported: {m["error"]}' for m in done if m['error']]
+    return [f'{kind} server: {len(done)} imports in {sum(m["seconds"] for m in done):.1f} s ({times})', *out, *bad]
+
+def _story(self:Kernels)->list: # Sentences
+    "Tell what was imported, what was left out and why, and whether kernels had to start cold"
+    told = [t for kind,s in self.servers.items() for t in _story_of(kind, s.news())]
+    known = [f'{m} is imported by each notebook itself: {why}' for m,why in self.memory.left_out.items() if not any(t.startswith(m+' is') for t in told)]
+    return told + known + ([f'kernels start cold: {self.broken}'] if self.broken else [])
+
+Kernels.story = _story
