@@ -79,7 +79,7 @@ _STYLE += '''
 .case h1{overflow-wrap:anywhere}.case h1 .badge{font-size:16px;vertical-align:4px;letter-spacing:0;margin-left:6px}
 .facts{display:grid;grid-template-columns:repeat(auto-fill,minmax(150px,1fr));gap:12px 24px;margin:20px 0;padding:0}
 .facts div{min-width:0}.facts dt{color:var(--mute);font-size:13px}.facts dd{margin:0;overflow-wrap:anywhere;font-size:15px}
-.facts .long{grid-column:1/-1}
+.facts .long{grid-column:span 2}
 .broken{border-left:3px solid var(--c);padding-left:16px;margin:20px 0}.broken pre+pre{margin-top:8px}.broken h2{margin-top:0;overflow-wrap:anywhere}.broken pre+pre{white-space:pre-wrap;overflow-wrap:anywhere}
 mark{background:color-mix(in srgb,var(--c) 16%,var(--soft));color:inherit;display:inline-block;min-width:100%}
 .strip{display:flex;gap:2px;margin:8px 0}
@@ -154,7 +154,7 @@ _CASE = '''{% for r in rs %}<article class="case" id="{{ r.name }}"><nav class="
 {% if r|failure %}<div class="broken {{ r.status }}"><h2>{{ r|reason }}</h2>{% for b in r|failure %}<pre tabindex="0">{{ b }}</pre>{% endfor %}</div>{% elif r|reason %}<p class="note {{ r.status }}">{{ r|reason }}</p>{% endif %}
 {% for n in r.notes or () %}<p class="note flaky">{{ n }}</p>{% endfor %}
 {% if r.notebook %}<div class="typed"><pre>{{ r|rerun }}</pre><button data-copy="{{ r|rerun }}">Copy</button></div>{% endif %}
-<dl class="facts">{% for k,v in r|facts %}<div{% if v|string|length>44 %} class="long"{% endif %}><dt>{{ k }}</dt><dd>{{ v }}</dd></div>{% endfor %}</dl>
+<dl class="facts">{% for k,v in r|facts %}<div{% if v|string|length>22 %} class="long"{% endif %}><dt>{{ k }}</dt><dd>{{ v }}</dd></div>{% endfor %}</dl>
 {% if bodies[r.name] %}{% set slow = r|slow %}{% if slow %}<h2>Where the time went</h2><div class="strip passed">{% for t in slow %}<button data-cell="{{ t.cell }}" style="flex:{{ 1000*t.seconds }}"{% if t.bad %} class="bad {{ r.status }}"{% endif %} aria-label="{{ t.said }}" title="{{ t.said }}">{{ t.text }}</button>{% endfor %}</div><p class="hint">Seconds per cell; a click goes to the cell.</p>{% endif %}
 <div class="bar-top"><h2>The notebook, as it ran</h2>{% if r.error and r.error.cell is not none %}<button data-cell="{{ r.error.cell }}">Go to cell {{ r.error.cell }}</button>{% endif %}</div>
 <script type="application/json">{{ bodies[r.name] }}</script><noscript>The notebook is shown by a script; it is in {{ r.path|within(suite.root) }}, too.</noscript>
@@ -256,6 +256,11 @@ _PAGE = '''<!doctype html><html lang="en"><head><meta charset="utf-8"><meta name
 <body><div class="wide"><header class="top"><span><b>{{ project }}</b> &nbsp;notebook report</span><button id="_theme">Dark</button></header>
 {% include 'all' %}{% include 'case' %}</div><script>{{ script }}</script></body></html>'''
 
+def _shown(v):
+    if isinstance(v, dict) and {'value', 'low', 'high'}<=set(v): return f'{_shown(v["value"])} [{_shown(v["low"])}, {_shown(v["high"])}]'
+    if isinstance(v, list) and all(isinstance(x, str) for x in v): return ' '.join(v)
+    return f'{v:.4g}' if isinstance(v, float) else v if isinstance(v, str) else json.dumps(v, ensure_ascii=False, default=str)
+
 def _facts(r):
     "Name and value of what is worth knowing"
     tries = '; '.join(f'{t["status"]} after {seconds(t.get("seconds"))}' for t in r.get('attempts') or [])
@@ -263,7 +268,7 @@ def _facts(r):
     said = dict(time=seconds(r.get('seconds'))*ran, memory=memory(r.get('peak_memory_mb'))*ran, kernel=r.get('engine'), worker=(r['worker']+1) if r.get('worker') is not None else '',
         signal=r.get('exit_signal'), before=tries, notebook=r.get('notebook'), run=r.get('id') if r.get('path') else '')
     values = {**(r.get('parameters') or {}), **(r.get('metrics') or {})}
-    return [(k,v) for k,v in said.items() if v] + [(k, v if isinstance(v, str) else json.dumps(v, ensure_ascii=False, default=str)) for k,v in values.items()]
+    return [(k,v) for k,v in said.items() if v] + [(k, _shown(v)) for k,v in values.items()]
 
 def _slow(r):
     "The cells that took the time, in order"

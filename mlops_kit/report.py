@@ -65,7 +65,9 @@ def _say(self:Terminal,
     "Write a line above the live ones"
     code = getattr(self.file, 'encoding', None) or 'utf-8'
     text = text.encode(code, 'replace').decode(code)
-    if not self.live: return print(text, file=self.file, flush=True)
+    if not self.live:
+        try: return print(text, file=self.file, flush=True)
+        except BrokenPipeError: return os.dup2(os.open(os.devnull, os.O_WRONLY), self.file.fileno())
     from rich.text import Text
     self.live.console.print(Text.from_ansi(text), no_wrap=True, overflow='ellipsis', highlight=False)
 

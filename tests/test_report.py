@@ -20,7 +20,7 @@ from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 from mlops_kit.cli import _pairs, _split_words
 from mlops_kit.params import check_params
 from mlops_kit.record import STATUSES
-from mlops_kit.report import GOOD, annotations, ending, json_lines, junit, rerun_command, summary, write_html
+from mlops_kit.report import GOOD, Terminal, annotations, ending, json_lines, junit, rerun_command, summary, write_html
 
 HOSTILE = '</script><script>document.title="pwned"</script><img src=x onerror=alert(1)>"\'`|*_[a](b) ' \
     '::error file=x,line=1::\r\n\x00\x1b[31m\ud800 ]]> %0A'
@@ -147,6 +147,16 @@ def test_a_pipe_gets_plain_lines():
     assert lines == ['a note ✓', '     passed  a      1.5 s   140 MB', 'False']
     ascii = sh([sys.executable, '-c', SHOW], env={'PYTHONIOENCODING': 'ascii'}).stdout.splitlines()
     assert ascii == ['a note ?', *lines[1:]]
+
+
+def test_a_reader_may_leave():
+    "Who pipes the lines into `head` stops the lines, not the notebooks"
+    reader, writer = os.pipe()
+    os.close(reader)
+    with open(writer, 'w', buffering=1, encoding='utf-8') as file:
+        show = Terminal(['a'], file)
+        for _ in range(3): show('a', {'name': 'a', 'status': 'passed', 'seconds': 1.0})
+        assert show.ended['passed'] == 3
 
 
 def test_a_terminal_gets_live_lines():
