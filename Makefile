@@ -23,7 +23,7 @@ lint: .venv/ready .lint/ready  ## Export, README and notebooks in sync; notebook
 	@$(BIN)/python .ci/lint.py
 
 nbtest: .venv/ready  ## Run the library's notebooks, as far as they have changed
-	@$(BIN)/mlops-kit run nbs -j $(JOBS) --html build/notebooks.html
+	@$(BIN)/mlops-kit run nbs nbs/tutorials -j $(JOBS) --html build/notebooks.html
 
 services:  ## Install the Debian packages that tests need (asks, unless CI=1)
 	@.ci/services
@@ -38,7 +38,7 @@ readme: .venv/ready  ## Write README.md, and the template's, from their index no
 	@$(BIN)/python .ci/readme.py
 
 bench: .venv/ready  ## Measure the kit against its peers: the notebooks in nbs/benchmarks
-	@if [ -d nbs/benchmarks ]; then $(BIN)/mlops-kit run nbs/benchmarks; else echo "bench: no benchmark yet"; fi
+	@$(BIN)/mlops-kit run nbs/benchmarks/*.ipynb --force -j 1
 
 clean:  ## Remove what can be made again: build, dist, caches (not .venv and .lint)
 	rm -rf build dist *.egg-info .pytest_cache .ruff_cache

@@ -12,7 +12,6 @@ from configparser import ConfigParser
 from datetime import datetime, timezone
 from difflib import get_close_matches
 from hashlib import sha256
-from importlib import metadata
 from importlib.util import find_spec
 from math import isfinite
 from pathlib import Path
@@ -65,8 +64,10 @@ def write_json(
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     tmp = path.with_name(f'.{path.name}.{os.getpid()}')
-    tmp.write_text(json.dumps(_plain(obj), indent=1, ensure_ascii=False)+'\n', encoding='utf-8')
-    os.replace(tmp, path)
+    try:
+        tmp.write_text(json.dumps(_plain(obj), indent=1, ensure_ascii=False)+'\n', encoding='utf-8')
+        os.replace(tmp, path)
+    finally: tmp.unlink(missing_ok=True)
     return path
 
 # %% ../nbs/00_project.ipynb #54e4cbaa
@@ -121,7 +122,8 @@ def git_state(
 # %% ../nbs/00_project.ipynb #14236753
 def kit_version()->str: # The installed version of mlops-kit
     "The version that runs"
-    return metadata.version('mlops-kit')
+    from importlib.metadata import version
+    return version('mlops-kit')
 
 def machine_facts()->dict: # System, architecture, cores, Python
     "What the result may depend on and no lock pins"
