@@ -5,21 +5,22 @@
 # %% auto #0
 __all__ = ['cache_folder', 'relative', 'digest', 'Store', 'open_store', 'walk_files', 'fingerprints']
 
-# %% ../nbs/04_hashes.ipynb #5faffc7e
+# %% ../nbs/04_hashes.ipynb #1410076b
 import atexit, functools, hashlib, json, os, secrets, stat, sys, threading, time
 from pathlib import Path
 
-# %% ../nbs/04_hashes.ipynb #c2a1f42d
+# %% ../nbs/04_hashes.ipynb #3a35741f
 def cache_folder(
     root, # The project
 )->Path: # `.mlops_kit` in it, there
     "Make the folder for what may be lost"
     path = Path(root)/'.mlops_kit'
     path.mkdir(exist_ok=True)
-    if not (path/'.gitignore').exists(): (path/'.gitignore').write_text('*\n')
+    ignore = path/'.gitignore'
+    if not ignore.exists() or not ignore.stat().st_size: ignore.write_text('*\n')
     return path
 
-# %% ../nbs/04_hashes.ipynb #70e82552
+# %% ../nbs/04_hashes.ipynb #bdb73f3f
 def relative(
     path, # Absolute
     root, # The project
@@ -29,7 +30,7 @@ def relative(
     if path.startswith(top): return path[len(top):].replace(os.sep, '/')
     return '.' if path+os.sep==top else path
 
-# %% ../nbs/04_hashes.ipynb #8731c540
+# %% ../nbs/04_hashes.ipynb #3f8ab600
 def digest(
     x, # Bytes, or text
 )->str: # 20 characters
@@ -39,7 +40,7 @@ def digest(
 def _digest_file(path):
     with open(path, 'rb') as f: return hashlib.file_digest(f, lambda: hashlib.blake2b(digest_size=10)).hexdigest()
 
-# %% ../nbs/04_hashes.ipynb #f1e12a19
+# %% ../nbs/04_hashes.ipynb #6de8dff1
 _SETTLED = 2*10**9
 
 def _schema():
@@ -76,7 +77,7 @@ class Store:
         self.known[key],self.dirty = [stamp, now, content, found],True
         return content,found
 
-# %% ../nbs/04_hashes.ipynb #305649b0
+# %% ../nbs/04_hashes.ipynb #b06d9cc1
 def _save(self:Store):
     "Write what is new to disk"
     with self.lock:
@@ -87,12 +88,12 @@ def _save(self:Store):
             known = {k:v for k,v in dict(self.known).items() if os.path.exists(os.path.join(self.root, k.partition(':')[2]))}
             part.write_text(json.dumps(dict(schema=_schema(), files=known)), encoding='utf-8')
             os.replace(part, self.file)
-        except OSError: pass
+        except OSError: part.unlink(missing_ok=True)
         self.dirty,self.saved = False,time.monotonic()
 
 Store.save = _save
 
-# %% ../nbs/04_hashes.ipynb #e372eb41
+# %% ../nbs/04_hashes.ipynb #79ddf8e4
 _stores = {}
 
 def open_store(
@@ -107,7 +108,7 @@ def open_store(
     if store.dirty and time.monotonic()-store.saved>1: store.save()
     return store
 
-# %% ../nbs/04_hashes.ipynb #53487ace
+# %% ../nbs/04_hashes.ipynb #12d29e13
 _LEFTOVERS = {'__pycache__', '.ipynb_checkpoints', '.git', '.mlops_kit', '.DS_Store'}
 
 def _is_loop(link, links):
@@ -131,7 +132,7 @@ def walk_files(
         elif not _is_loop(e.path, _links): found += walk_files(e.path, leave, (*_links, os.path.realpath(e.path)))
     return found
 
-# %% ../nbs/04_hashes.ipynb #cf450dc5
+# %% ../nbs/04_hashes.ipynb #c81f019d
 def _fingerprint(store, path):
     try:
         mode = os.stat(path).st_mode
@@ -140,7 +141,7 @@ def _fingerprint(store, path):
     except OSError: mode = stat.S_IFDIR
     return f'unreadable {secrets.token_hex(4)}' if stat.S_ISDIR(mode) else None
 
-# %% ../nbs/04_hashes.ipynb #125526bd
+# %% ../nbs/04_hashes.ipynb #5234568f
 _MANY,_VERY_MANY = 100,10_000
 
 def _quick(path): return _stamp(path)[::2] if os.path.exists(path) else None
