@@ -211,7 +211,8 @@ class _Memory:
             if 'learned' in m: self.learned.setdefault(' '.join(m['needs'] or []), []).extend(m['learned'])
 
     def save(self):
-        with suppress(OSError): self.file and write_json(self.file, dict(seconds=self.seconds, left_out=self.left_out, learned={k:sorted(set(v)) for k,v in self.learned.items()}))
+        learned = {k:sorted(set(v)) for k,v in self.learned.items()}
+        with suppress(OSError): self.file and write_json(self.file, dict(seconds=self.seconds, left_out=self.left_out, learned=learned))
 
 # %% ../nbs/11_kernels.ipynb #b95f57ed
 _HEAVY = dict.fromkeys('jax keras lightning mlflow pyspark pytorch_lightning ray tensorflow torch transformers'.split(), 3.)
