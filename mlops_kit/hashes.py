@@ -5,11 +5,12 @@
 # %% auto #0
 __all__ = ['cache_folder', 'relative', 'digest', 'Store', 'open_store', 'walk_files', 'fingerprints']
 
-# %% ../nbs/04_hashes.ipynb #1410076b
+# %% ../nbs/04_hashes.ipynb #4736504f
 import atexit, functools, hashlib, json, os, secrets, stat, sys, threading, time
+from contextlib import suppress
 from pathlib import Path
 
-# %% ../nbs/04_hashes.ipynb #3a35741f
+# %% ../nbs/04_hashes.ipynb #413d4f35
 def cache_folder(
     root, # The project
 )->Path: # `.mlops_kit` in it, there
@@ -20,7 +21,7 @@ def cache_folder(
     if not ignore.exists() or not ignore.stat().st_size: ignore.write_text('*\n')
     return path
 
-# %% ../nbs/04_hashes.ipynb #bdb73f3f
+# %% ../nbs/04_hashes.ipynb #5abcd941
 def relative(
     path, # Absolute
     root, # The project
@@ -30,7 +31,7 @@ def relative(
     if path.startswith(top): return path[len(top):].replace(os.sep, '/')
     return '.' if path+os.sep==top else path
 
-# %% ../nbs/04_hashes.ipynb #3f8ab600
+# %% ../nbs/04_hashes.ipynb #7032f015
 def digest(
     x, # Bytes, or text
 )->str: # 20 characters
@@ -40,7 +41,7 @@ def digest(
 def _digest_file(path):
     with open(path, 'rb') as f: return hashlib.file_digest(f, lambda: hashlib.blake2b(digest_size=10)).hexdigest()
 
-# %% ../nbs/04_hashes.ipynb #6de8dff1
+# %% ../nbs/04_hashes.ipynb #ae5e2240
 _SETTLED = 2*10**9
 
 def _schema():
@@ -77,7 +78,7 @@ class Store:
         self.known[key],self.dirty = [stamp, now, content, found],True
         return content,found
 
-# %% ../nbs/04_hashes.ipynb #b06d9cc1
+# %% ../nbs/04_hashes.ipynb #1d0daac3
 def _save(self:Store):
     "Write what is new to disk"
     with self.lock:
@@ -88,12 +89,13 @@ def _save(self:Store):
             known = {k:v for k,v in dict(self.known).items() if os.path.exists(os.path.join(self.root, k.partition(':')[2]))}
             part.write_text(json.dumps(dict(schema=_schema(), files=known)), encoding='utf-8')
             os.replace(part, self.file)
-        except OSError: part.unlink(missing_ok=True)
+        except OSError:
+            with suppress(OSError): part.unlink()
         self.dirty,self.saved = False,time.monotonic()
 
 Store.save = _save
 
-# %% ../nbs/04_hashes.ipynb #79ddf8e4
+# %% ../nbs/04_hashes.ipynb #437f1dff
 _stores = {}
 
 def open_store(
@@ -108,7 +110,7 @@ def open_store(
     if store.dirty and time.monotonic()-store.saved>1: store.save()
     return store
 
-# %% ../nbs/04_hashes.ipynb #12d29e13
+# %% ../nbs/04_hashes.ipynb #f8c44441
 _LEFTOVERS = {'__pycache__', '.ipynb_checkpoints', '.git', '.mlops_kit', '.DS_Store'}
 
 def _is_loop(link, links):
@@ -132,7 +134,7 @@ def walk_files(
         elif not _is_loop(e.path, _links): found += walk_files(e.path, leave, (*_links, os.path.realpath(e.path)))
     return found
 
-# %% ../nbs/04_hashes.ipynb #c81f019d
+# %% ../nbs/04_hashes.ipynb #a1ba41bb
 def _fingerprint(store, path):
     try:
         mode = os.stat(path).st_mode
@@ -141,7 +143,7 @@ def _fingerprint(store, path):
     except OSError: mode = stat.S_IFDIR
     return f'unreadable {secrets.token_hex(4)}' if stat.S_ISDIR(mode) else None
 
-# %% ../nbs/04_hashes.ipynb #5234568f
+# %% ../nbs/04_hashes.ipynb #e3a80f5a
 _MANY,_VERY_MANY = 100,10_000
 
 def _quick(path): return _stamp(path)[::2] if os.path.exists(path) else None
