@@ -7,21 +7,27 @@ __all__ = ['Journal', 'read_suite', 'last_suite', 'unsettled', 'Memory']
 
 # %% ../nbs/12_journal.ipynb #e504e1d1
 import json, re, threading
+from contextlib import suppress
 from hashlib import sha256
 from pathlib import Path
 from .hashes import cache_folder
-from .project import InputError, write_json
+from .project import InputError, MachineError, write_json
 from .record import _gone, _me, _new_id, _now, blank_record, read_run_json, unwritable
 
 # %% ../nbs/12_journal.ipynb #6137a2d6
-def _open_new(folder, name):
-    new = not folder.is_dir()
+def _clear(path):
+    "Take away a file, and the folders above it that are empty"
+    with suppress(OSError):
+        path.unlink(missing_ok=True)
+        for folder in path.parents[:2]: folder.rmdir()
+
+def _open_new(path):
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        return open(folder/name, 'x', encoding='utf-8')
+        path.parent.mkdir(parents=True, exist_ok=True)
+        return open(path, 'x', encoding='utf-8')
     except OSError as e:
-        if new and folder.is_dir(): folder.rmdir()
-        raise unwritable(folder, e) from None
+        _clear(path)
+        raise unwritable(path.parent, e) from None
 
 # %% ../nbs/12_journal.ipynb #632d695b
 class Journal:
@@ -33,11 +39,11 @@ class Journal:
     ):
         self.id,self.folder,self._lock = _new_id(),Path(folder),threading.Lock()
         self.path = self.folder/f'suites/{self.id}.jsonl'
-        self._file = _open_new(self.path.parent, self.path.name)
+        self._file = _open_new(self.path)
         head = dict(schema=1, suite=self.id, started=_now().isoformat(), process=_me())
         try: self._write(head | header | dict(cases=list(cases)))
-        except OSError:
-            self.path.unlink()
+        except MachineError:
+            _clear(self.path)
             raise
 
     def _write(self, line):

@@ -8,11 +8,12 @@ __all__ = ['STATUSES', 'RUN_SCHEMA', 'METRICS_MIME', 'Run', 'unwritable', 'blank
 
 # %% ../nbs/12_record.ipynb #195df474
 import errno, json, os, platform, secrets, shutil, time, traceback
+from contextlib import suppress
 from datetime import datetime, timezone
 from hashlib import sha256
 from math import isfinite
 from pathlib import Path
-from .project import InputError, MachineError, find_root, provenance, write_json
+from .project import InputError, KitError, MachineError, find_root, provenance, write_json
 
 # %% ../nbs/12_record.ipynb #676f0e9e
 STATUSES = 'running passed failed timeout killed cancelled blocked skipped flaky'.split()
@@ -126,6 +127,7 @@ def new_run(
     try: return Run(path, blank_record(**now, **found) | record)
     except OSError as e:
         shutil.rmtree(path, ignore_errors=True)
+        with suppress(OSError): path.parent.rmdir()
         raise unwritable(path, e) from None
 
 # %% ../nbs/12_record.ipynb #0340ee0d
@@ -143,6 +145,7 @@ def _add(self:Run,
         if data is None: shutil.copyfile(source, part)
         else: part.write_bytes(data if isinstance(data, bytes) else data.encode())
         os.replace(part, path)
+    except OSError as e: raise e if e.filename==source else unwritable(path, e) from None
     finally: part.unlink(missing_ok=True)
     return path
 
@@ -176,7 +179,7 @@ def describe_error(
     e:BaseException, # Caught where the work failed
 )->dict: # As `RUN_SCHEMA` has it
     "Put an exception into words that fit a record"
-    text = ''.join(traceback.format_exception(type(e), e, e.__traceback__))
+    text = None if isinstance(e, KitError) else ''.join(traceback.format_exception(type(e), e, e.__traceback__))
     return dict(type=type(e).__name__, message=str(e), cell=None, traceback=text)
 
 def _exit(self, kind, e, tb):

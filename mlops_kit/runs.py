@@ -420,6 +420,22 @@ def _all(self:Suite, stop):
 Suite._open,Suite._all = _open,_all
 
 # %% ../nbs/12_runs.ipynb #dc78c5ea
+def _story(self:Suite, stop):
+    begun,status = time.monotonic(),'failed'
+    self._open()
+    try:
+        with ExitStack() as self.exits: done = self._all(stop)
+        status = 'cancelled' if stop.why=='cancelled' else 'passed' if all(r['status'] in _GOOD for r in done) else 'failed'
+        return done
+    except KeyboardInterrupt:
+        status = 'cancelled'
+        raise
+    finally:
+        with suppress(MachineError): self.journal.add(status=status, seconds=round(time.monotonic()-begun, 3))
+
+Suite._story = _story
+
+# %% ../nbs/12_runs.ipynb #741e0dda
 def _run(self:Suite,
     on_event=None, # Called with name and record when a case starts, at each of its cells (`cell` of `cells`), and when it ends
     on_notice=None, # Called with a sentence that concerns all of them
@@ -427,16 +443,11 @@ def _run(self:Suite,
     "Run what has changed"
     if not self.cases: return []
     self.on_event,self.on_notice,self.lock = on_event or (lambda n,r: None),on_notice or (lambda text: None),threading.Lock()
-    self.provenance,stop,begun,status = None,Stop(),time.monotonic(),'failed'
-    with heed(stop),ExitStack() as self.exits:
-        self._open()
-        try:
-            done = self._all(stop)
-            status = 'cancelled' if stop.why=='cancelled' else 'passed' if all(r['status'] in _GOOD for r in done) else 'failed'
-        except OSError as e: raise unwritable(self.folder, e) from None
-        finally:
-            with suppress(MachineError): self.journal.add(status=status, seconds=round(time.monotonic()-begun, 3))
-    if status=='cancelled': raise KeyboardInterrupt
+    self.provenance,stop = None,Stop()
+    try:
+        with heed(stop): done = self._story(stop)
+    except OSError as e: raise unwritable(e.filename or self.folder, e) from None
+    if stop.why=='cancelled': raise KeyboardInterrupt
     return done
 
 Suite.run = _run

@@ -157,7 +157,7 @@ def test_values_reach_the_notebook(project_env, tiny):
     "A value from the command line is typed, and wins over the set; the source is not written"
     before = (tiny / 'nbs/ok.ipynb').read_bytes()
     done = cli(project_env, ['run', 'nbs/ok.ipynb', '-p', 'n=7', '--set', 'ci', '--json'], tiny)
-    assert [r['parameters'] for r in json.loads(done.out)] == [{'n': 7}]
+    assert [json.loads(line)['parameters'] for line in done.out.splitlines()] == [{'n': 7}]
     assert (tiny / 'nbs/ok.ipynb').read_bytes() == before
     assert records(tiny / 'build/ci/runs') == {'ok': 'passed'}
 

@@ -286,13 +286,38 @@ def test_nowhere_to_write(tmp_path):
     assert listing(tmp_path) == {**before, **{f: t for f, t in listing(tmp_path).items() if '.mlops_kit' in f.parts}}
 
 
+@pytest.fixture
+def small_disk(tmp_path):
+    "A disk of 200 kB"
+    if os.geteuid() or subprocess.run(['mount', '-t', 'tmpfs', '-o', 'size=200k', 'tmpfs', tmp_path]).returncode:
+        pytest.skip('only root may mount a disk')
+    yield tmp_path
+    subprocess.run(['umount', '-l', tmp_path], check=True)
+
+
+@pytest.mark.full
+@pytest.mark.parametrize('left', [0, 5_000, 20_000, 50_000])
+def test_full_disk(small_disk, left):
+    "When the disk is full at the start, or becomes so, there is one error, exit 3, and no file that is half-written"
+    project(small_disk, **{f'{i}': ['n: int = 1', 'print("x" * 20_000)'] for i in range(4)})
+    room = os.statvfs(small_disk)
+    (small_disk / 'fill').write_bytes(bytes(max(0, room.f_bavail * room.f_bsize - left)))
+    done = run(small_disk, 'nbs -j 2')
+    assert (done.code, len(done.err.splitlines()), 'No space left' in done.err) == (3, 1, True), done.err
+    assert not [f for f in small_disk.rglob('*') if f.is_file() and (f.suffix == '.part' or not f.stat().st_size)]
+    for file in small_disk.glob('runs/*/*/run.json'): json.loads(file.read_text())
+    (small_disk / 'fill').unlink()
+    assert run(small_disk, 'nbs/0.ipynb').code == 0
+
+
 def test_nothing_heavy_for_nothing(tmp_path):
     "When all is unchanged, nothing is imported that runs notebooks"
     project(tmp_path, a=['n: int = 1', 'n'])
     run(tmp_path, 'nbs')
     code = 'import sys\nfrom mlops_kit.cli import main\ntry: main()\nfinally: print([m for m in sys.argv[0].split() if m in sys.modules])'
     heavy = 'papermill nbclient nbformat IPython zmq numpy rich jinja2 torch'
-    done = subprocess.run([sys.executable, '-c', f'import sys; sys.argv = [{heavy!r}, "run", "nbs"]\n{code}'], cwd=tmp_path, text=True, capture_output=True)
+    words = [sys.executable, '-c', f'import sys; sys.argv = [{heavy!r}, "run", "nbs"]\n{code}']
+    done = subprocess.run(words, cwd=tmp_path, text=True, capture_output=True)
     assert 'skipped' in done.stdout
     assert done.stdout.splitlines()[-1] == '[]'
 
