@@ -265,6 +265,20 @@ def test_is_stale(name, projects, monkeypatch):
     assert any(expected in s for s in sentences(projects, name, edit, monkeypatch))
 
 
+def test_a_set_writes_elsewhere(tmp_path):
+    "With a set, an output at its usual place is neither input nor output; an input there or below the set's folder counts"
+    p = Project(tmp_path)
+    p.write('configs/data.yaml', 'path: ${out:data/rows.csv}\nmade: ${out:models/best.txt}')
+    p.write('build/ci/data/rows.csv', '1')
+    values = dict(overrides=['out=build/ci'])
+    def key(): return staleness(tmp_path / p.nb, values, tmp_path, outs=['build/ci/models'])
+    before = key()
+    p.write('models/best.txt', 'real')
+    assert explain(before, key()) == []
+    p.write('build/ci/data/rows.csv', '2')
+    assert 'build/ci/data/rows.csv changed' in explain(before, key())[0]
+
+
 @pytest.mark.full
 def test_the_command_runs_what_is_stale(tmp_path):
     "`mlops-kit run` skips what is unchanged, runs what is not, and `--why` says the same before"
