@@ -130,9 +130,13 @@ def _carry_out(suite, as_json):
     from mlops_kit.report import Terminal
     from mlops_kit.runs import read_suite
     with Terminal(suite.cases) as show:
-        try: return suite.run(show, show.say)
+        def tell(name, r):
+            show(name, r)
+            if suite.how.verbose and r.get('engine'): show.say(f'             {name} had a {r["engine"]} kernel')
+        try: return suite.run(tell, show.say)
         finally:
             if suite.path: show.end(read_suite(suite.path))
+            if suite.how.cov: print(f'\n{getattr(suite.covered, "report", "")}')
 
 # %% ../nbs/91_cli.ipynb #0067a5ff
 def _report(suite, html, junit, summary, as_json):
@@ -142,8 +146,9 @@ def _report(suite, html, junit, summary, as_json):
     found = read_suite(suite.path)
     report.tell_github(found, sys.stderr if as_json else None)
     if html: report.write_html(found, html)
-    for file,write in ((junit, report.junit), (summary, report.summary)):
-        if file: Path(file).write_text(write(found), encoding='utf-8')
+    covered = f'\n```\n{getattr(suite.covered, "report", "")}```\n' if suite.how.cov else ''
+    if junit: Path(junit).write_text(report.junit(found), encoding='utf-8')
+    if summary: Path(summary).write_text(report.summary(found)+covered, encoding='utf-8')
 
 # %% ../nbs/91_cli.ipynb #a1810303
 def _say_why(suite, as_json):
@@ -167,6 +172,9 @@ _cold = Option(False, '--cold', help='Give each kernel a process of its own from
 _html = Option(None, metavar='FILE', help='Write one page that shows everything')
 _junit = Option(None, metavar='FILE', help='Write JUnit XML')
 _summary = Option(None, metavar='FILE', help='Write a summary in Markdown')
+_verify = Option(False, '--verify-cold', help='Run each case a second time in a cold kernel, and compare')
+_cov = Option(False, '--cov', help="Measure which lines of the project's package the notebooks run; runs what is unchanged, too")
+_verbose = Option(False, '--verbose', '-v', help='Tell what was imported beforehand, and what was not')
 _why = Option(False, '--why', help='Say what has changed, and run nothing')
 
 # %% ../nbs/91_cli.ipynb #d091fa3c
@@ -178,13 +186,14 @@ def _suite(words, param, set_name, **how):
 
 @verb('mlops-kit run nbs --set ci trainer.max_epochs=1')
 def run(words:list[str]=_words, param:list[str]=_param, set_name:str=_set, jobs:int=_jobs, timeout:float=_timeout,
-    cell_timeout:float=_cell_timeout, suite_timeout:float=_suite_timeout, retries:int=_retries, force:bool=_force,
-    resume:bool=_resume, last_failed:bool=_last_failed, cold:bool=_cold, why:bool=_why,
+    cell_timeout:float=_cell_timeout, suite_timeout:float=_suite_timeout, retries:int=_retries, force:bool=_force, resume:bool=_resume,
+    last_failed:bool=_last_failed, cold:bool=_cold, verify_cold:bool=_verify, cov:bool=_cov, verbose:bool=_verbose, why:bool=_why,
     html:str=_html, junit:str=_junit, summary:str=_summary, as_json:bool=_as_json):
     "Run notebooks in order of their inputs and outputs, skip what is unchanged, and record each run"
     _project()
     limits = dict(timeout=timeout, cell_timeout=cell_timeout, suite_timeout=suite_timeout, retries=retries)
-    suite = _suite(words, param, set_name, jobs=jobs, force=force, resume=resume, last_failed=last_failed, cold=cold, **limits)
+    which = dict(force=force, resume=resume, last_failed=last_failed, cold=cold, verify_cold=verify_cold, cov=cov, verbose=verbose)
+    suite = _suite(words, param, set_name, jobs=jobs, **which, **limits)
     if why: return _say_why(suite, as_json)
     if not suite.cases: return print(f'nothing failed in suite {suite.earlier["suite"]}')
     try: done = _carry_out(suite, as_json)

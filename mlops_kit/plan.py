@@ -8,7 +8,9 @@ __all__ = ['split_case', 'find_notebooks', 'plan', 'declared', 'read_set', 'expa
 
 # %% ../nbs/12_plan.ipynb #cc1e8dda
 import os, re
+from collections import Counter
 from dataclasses import dataclass, field
+from functools import cached_property
 from graphlib import CycleError, TopologicalSorter
 from itertools import product
 from pathlib import Path
@@ -39,8 +41,8 @@ def find_notebooks(
 )->list: # Absolute paths, each once
     "Expand folders into the notebooks in them"
     found = list(dict.fromkeys(f.resolve() for w in _words(paths) for f in _in_folder(split_case(w)[0])))
-    twice = [f.stem for f in found if sum(g.stem==f.stem for g in found)>1]
-    if twice: raise InputError(f'two notebooks are called {twice[0]}; run their folders one at a time')
+    (name,n),*_ = Counter(f.stem for f in found).most_common(1) or [('', 0)]
+    if n>1: raise InputError(f'two notebooks are called {name}; run their folders one at a time')
     return found
 
 # %% ../nbs/12_plan.ipynb #ed66e063
@@ -188,9 +190,9 @@ class Case:
     data:list=field(default_factory=list) # What its stage reads
     outs:list=field(default_factory=list) # What its stage makes
 
-    @property
+    @cached_property
     def name(self): return f'{self.path.stem}[{self.entry}]' if self.entry else self.path.stem
-    @property
+    @cached_property
     def apart(self): return self.path.stem if self.outs else self.name
 
 # %% ../nbs/12_plan.ipynb #5ef6436c

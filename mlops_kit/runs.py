@@ -8,14 +8,16 @@ __all__ = ['Stop', 'heed', 'schedule', 'How', 'Suite', 'run_notebook', 'run_note
            'read_set', 'read_suite']
 
 # %% ../nbs/12_runs.ipynb #31b08262
-import importlib, json, os, signal, threading, time
+import errno, importlib, json, os, signal, threading, time
 from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from hashlib import sha256
 from importlib.util import find_spec
 from pathlib import Path
-from .execute import Limits, kernel_env, run_case
+from .cover import covering
+from .execute import Limits, differences, kernel_env, run_case
+from .hashes import cache_folder
 from .journal import *
 from .kernels import Kernels
 from .params import read_params
@@ -153,6 +155,9 @@ class How:
     suite_timeout:float=None # Seconds for all of it
     retries:int=0 # Tries after a death, a timeout, or a kernel that did not start; never after an exception
     cold:bool=False # Give each kernel a process that imports everything itself
+    verify_cold:bool=False # Run each case a second time, cold, and compare
+    cov:bool=False # Measure which lines of the project's package the notebooks run
+    verbose:bool=False # Tell what was imported beforehand, and what was not
     force:bool=False # Run what is unchanged, too
     resume:bool=False # Go on with the last suite that was asked for the same
     last_failed:bool=False # Only what the last suite did not settle
@@ -240,13 +245,15 @@ def _choose(self:Suite):
     for n,c in self.cases.items():
         c.after &= self.cases.keys()
         self.last[n] = self.memory.recall(self._known_as(c))
-    forced = self.how.force or self.how.resume and self.earlier.get('force')
+    forced = self.how.force or self.how.verify_cold or self.how.cov or self.how.resume and self.earlier.get('force')
+    self.groups = {}
+    for c in self.cases.values(): self.groups.setdefault(c.apart, []).append(c)
     if forced: self.kept = self.cases.keys() - unsettled(self.earlier) if self.how.resume else ()
 
 Suite._known_as,Suite._choose = _known_as,_choose
 
 # %% ../nbs/12_runs.ipynb #fcbacd94
-def _group(self:Suite, case): return [c for c in self.cases.values() if c.apart==case.apart]
+def _group(self:Suite, case): return self.groups[case.apart]
 
 def _key(self:Suite, case):
     data,outs = [[placed(f, self.root, self.out) for f in fs] for fs in (case.data, case.outs)]
@@ -260,7 +267,7 @@ def _look(self:Suite, case):
     for c in self._group(case):
         self.keys[c.name],old = self._key(c),self.last[c.name].get('key')
         never = 'its last run did not pass' if self.last[c.name] else 'it has not passed yet'
-        self.stale[c.name] = explain(old, self.keys[c.name]) if old else [never]
+        self.stale[c.name] = explain(old, self.keys[c.name], self.root) if old else [never]
     others = [c.name for c in self._group(case) if self.stale[c.name]]
     for c in self._group(case): self.stale[c.name] = self.stale[c.name] or [f'{n} runs again, and writes to the same files' for n in others[:1]]
 
@@ -294,19 +301,25 @@ def _needs(self:Suite, case):
     try: return imports(case.path, self.root).modules
     except KitError: return set()
 
-def _warm_up(self:Suite):
-    if self.provenance is not None: return
-    todo = [c for n,c in self.cases.items() if self.stale.get(n, True) or self.kept is not None]
-    given = dict(cold=self.how.cold, cache=self.root/'.mlops_kit', env=kernel_env(), notice=self._note)
-    lib = settings(self.root).get('lib_path') if (self.root/'settings.ini').is_file() else None
-    self.kernels = self.exits.enter_context(Kernels({c.path:self._needs(c) for c in todo}, never=[lib]*bool(lib), **given))
-    need('papermill', 'nbclient', 'psutil')
-    importlib.import_module('papermill')
-    self.provenance = provenance(self.root)
+def _will_run(self:Suite, case):
+    changed = self.stale.get(case.name, True) or self.kept is not None
+    return changed and (case.asked or not skip_reason(case.path))
 
-Suite._needs,Suite._warm_up = _needs,_warm_up
+def _warm_up(self:Suite):
+    if self.kernels: return
+    need('papermill', 'nbclient', 'psutil')
+    given = dict(cold=self.how.cold, cache=cache_folder(self.root), env=kernel_env(), notice=self._note)
+    lib = settings(self.root).get('lib_path') if (self.root/'settings.ini').is_file() else None
+    self.kernels = self.exits.enter_context(Kernels({c.path:self._needs(c) for c in self.cases.values() if self._will_run(c)}, never=[lib]*bool(lib), **given))
+    importlib.import_module('papermill')
+    self._stamp()
+
+Suite._needs,Suite._will_run,Suite._warm_up = _needs,_will_run,_warm_up
 
 # %% ../nbs/12_runs.ipynb #fe1171fb
+def _stamp(self:Suite):
+    if self.provenance is None: self.provenance = provenance(self.root)
+
 def _begin(self:Suite, name, worker=None):
     case,asked = self.cases[name],self.request
     prov = self.provenance | dict(notebook=sha256(case.path.read_bytes()).hexdigest()[:16])
@@ -316,22 +329,34 @@ def _begin(self:Suite, name, worker=None):
     return new_run('notebook', self.folder, name=name, group=case.path.stem, **known, **given)
 
 def _skip(self:Suite, name, status, why):
-    self._warm_up()
+    self._stamp()
     run = self._begin(name)
     return dict(run.finish(status, error=dict(cell=None, type=status.capitalize(), message=why, traceback=None)), path=str(run.path))
 
-Suite._begin,Suite._skip = _begin,_skip
+Suite._stamp,Suite._begin,Suite._skip = _stamp,_begin,_skip
+
+# %% ../nbs/12_runs.ipynb #8e223be0
+def _compared(warm, cold):
+    "The warm outcome, failed when the cold one is another"
+    if warm.status==cold.status!='passed': return warm
+    found = [f'{warm.status} warm, {cold.status} cold']*(warm.status!=cold.status) + differences(warm.nb, cold.nb)
+    if not found: return warm
+    error = dict(cell=None, type='Differs', message=f'a cold kernel says something else: {found[0]}', traceback=None)
+    notes = [*warm.fields.get('notes', []), *(f'warm against cold: {t}' for t in found)]
+    return replace(warm, status='failed', fields=warm.fields | dict(error=error, notes=notes))
 
 # %% ../nbs/12_runs.ipynb #717492cb
 def _is_bad_luck(out): return out.status in ('killed', 'timeout') or (out.fields.get('error') or {}).get('type')=='KernelStart'
 
 def _try_once(self:Suite, case, run, stop):
     source,output = run.record['notebook'],_relative(run.path/case.path.name, self.root)
-    env = dict(MLOPS_KIT_RUN=run.id, IN_TEST='1') | case.secrets
+    env = dict(MLOPS_KIT_RUN=run.id, IN_TEST='1') | case.secrets | self.covered
     seed = f'{source}{json.dumps(case.values, sort_keys=True, default=str)}'
     def progress(cell, cells): self._say(case.name, dict(name=case.name, status='running', cell=cell, cells=cells))
     limits = Limits(cell=self.how.cell_timeout, notebook=self.how.timeout, stop=stop)
-    return run_case(case.path, case.values, env, seed, limits, self.kernels, source, output, progress)
+    out = run_case(case.path, case.values, env, seed, limits, self.kernels, source, output, progress)
+    if not self.how.verify_cold or stop.is_set(): return out
+    return _compared(out, run_case(case.path, case.values, env, seed, limits, None, source, output, progress))
 
 def _try(self:Suite, case, run, stop):
     tries = []
@@ -365,6 +390,27 @@ def _carry_out(self:Suite, case, run, stop):
 
 Suite._verdict,Suite._carry_out = _verdict,_carry_out
 
+# %% ../nbs/12_runs.ipynb #7b36aed7
+def _try_lock(f):
+    "Take a lock that ends with the process, where the system has such locks"
+    try: import fcntl
+    except ImportError: return True
+    try: fcntl.flock(f, fcntl.LOCK_EX|fcntl.LOCK_NB)
+    except BlockingIOError: return False
+    return True
+
+@contextmanager
+def _alone(self:Suite, case, stop):
+    if not case.outs: return (yield)
+    name = (Path(self.out)/case.path.stem).as_posix().replace('/', '_')
+    file = cache_folder(self.root)/f'locks/{name}'
+    file.parent.mkdir(exist_ok=True)
+    with open(file, 'w') as f:
+        while not _try_lock(f) and not stop.wait(.1): pass
+        yield
+
+Suite._alone = _alone
+
 # %% ../nbs/12_runs.ipynb #bc54be1a
 def _remember(self:Suite, case, record):
     outs = [placed(f, self.root, self.out) for f in case.outs] if case is self._group(case)[-1] else []
@@ -375,7 +421,7 @@ def _remember(self:Suite, case, record):
 def _work(self:Suite, name, stop, worker):
     case,run = self.cases[name],self._begin(name, worker)
     try:
-        with run: self._carry_out(case, run, stop)
+        with run,self._alone(case, stop): self._carry_out(case, run, stop)
     except (KitError, OSError): raise
     except Exception: pass
     return self._remember(case, dict(run.record, path=str(run.path)))
@@ -391,7 +437,11 @@ def _tell(self:Suite, name, record):
     self._say(name, record)
 
 def _say(self:Suite, name, record):
-    with self.lock: self.on_event(name, record)
+    with self.lock:
+        try: self.on_event(name, record)
+        except Exception as e:
+            self.on_event = lambda name, record: None
+            self.journal.add(note=f'nobody was told of events from here on: {e!r}')
 
 def _note(self:Suite, text):
     self.journal.add(note=text)
@@ -424,7 +474,10 @@ def _story(self:Suite, stop):
     begun,status = time.monotonic(),'failed'
     self._open()
     try:
-        with ExitStack() as self.exits: done = self._all(stop)
+        with ExitStack() as self.exits:
+            if self.how.cov: self.covered = self.exits.enter_context(covering(self.root))
+            done = self._all(stop)
+            for text in self.kernels.story() if self.how.verbose and self.kernels else (): self.on_notice(text)
         status = 'cancelled' if stop.why=='cancelled' else 'passed' if all(r['status'] in _GOOD for r in done) else 'failed'
         return done
     except KeyboardInterrupt:
@@ -436,6 +489,8 @@ def _story(self:Suite, stop):
 Suite._story = _story
 
 # %% ../nbs/12_runs.ipynb #741e0dda
+_UNWRITABLE = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOTDIR, errno.EFBIG)
+
 def _run(self:Suite,
     on_event=None, # Called with name and record when a case starts, at each of its cells (`cell` of `cells`), and when it ends
     on_notice=None, # Called with a sentence that concerns all of them
@@ -443,10 +498,12 @@ def _run(self:Suite,
     "Run what has changed"
     if not self.cases: return []
     self.on_event,self.on_notice,self.lock = on_event or (lambda n,r: None),on_notice or (lambda text: None),threading.Lock()
-    self.provenance,stop = None,Stop()
+    self.provenance,self.kernels,self.covered,stop = None,None,{},Stop()
     try:
         with heed(stop): done = self._story(stop)
-    except OSError as e: raise unwritable(e.filename or self.folder, e) from None
+    except OSError as e:
+        if e.errno in _UNWRITABLE: raise unwritable(e.filename or self.folder, e) from None
+        raise
     if stop.why=='cancelled': raise KeyboardInterrupt
     return done
 

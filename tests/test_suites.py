@@ -252,7 +252,8 @@ def test_front_matter(tmp_path):
     left = run(tmp_path, 'nbs --json')
     assert (left.code, left.statuses, left.records['a']['path']) == (0, {'a': 'skipped'}, None)
     assert 'skip_exec' in left.records['a']['error']['message']
-    assert run(tmp_path, 'nbs/a.ipynb --json').statuses == {'a': 'passed'}
+    named = run(tmp_path, 'nbs/a.ipynb --json')
+    assert (named.statuses, len(named.records['a']['timings'])) == ({'a': 'passed'}, 2)
 
 
 def test_two_suites_at_once(tmp_path):
@@ -265,6 +266,38 @@ def test_two_suites_at_once(tmp_path):
     assert len(list(tmp_path.glob('runs/*/*/run.json'))) == 12
     assert [s['status'] for s in suites(tmp_path)] == ['passed'] * 2
     assert run(tmp_path, 'nbs --json').statuses == dict.fromkeys([f'{i:02}' for i in range(6)], 'skipped')
+
+
+def test_what_writes_the_same_waits(tmp_path):
+    "Two suites that make the same files do not make them at the same time"
+    stamp = 'import time\nwith open("times", "a") as f: f.write("in\\n")\ntime.sleep(1)\nwith open("times", "a") as f: f.write("out\\n")'
+    project(tmp_path, 'stages: {a: {cmd: x, outs: [nbs/times]}}', a=['n: int = 1', stamp])
+    both = [start(tmp_path, 'nbs --force') for _ in range(2)]
+    for p in both: p.communicate(timeout=60)
+    assert [p.returncode for p in both] == [0, 0]
+    assert (tmp_path / 'nbs/times').read_text().split() == ['in', 'out'] * 2
+
+
+def test_verify_cold(tmp_path):
+    "A notebook that says something else in a cold kernel has failed, and the note says what"
+    told = 'import os\nprint("warm" if os.environ.get("MLOPS_KIT_RUN") else "cold", n, len(os.listdir()))\nopen(f"{os.getpid()}.txt", "w").close()'
+    project(tmp_path, same=['n: int = 1', 'print(n)'], other=['n: int = 1', told])
+    done = run(tmp_path, 'nbs -j 1 --verify-cold --json')
+    assert done.statuses == {'same': 'passed', 'other': 'failed'}
+    assert done.records['other']['error']['type'] == 'Differs'
+    assert any('against' in note for note in done.records['other']['notes'])
+
+
+def test_coverage(tmp_path):
+    "`--cov` measures the project's package across notebooks, also those that are unchanged"
+    project(tmp_path, a=['n: int = 1', 'from tiny import one\none()'], b=['n: int = 1', 'from tiny import two\ntwo()'])
+    (tmp_path / 'settings.ini').write_text('[DEFAULT]\nlib_name = tiny\nlib_path = tiny\nnbs_path = nbs\n')
+    (tmp_path / 'tiny').mkdir()
+    (tmp_path / 'tiny/__init__.py').write_text('def one():\n    return 1\ndef two():\n    return 2\ndef three():\n    return 3\n')
+    run(tmp_path, 'nbs')
+    said = run(tmp_path, 'nbs --cov --verbose').out
+    assert re.search(r'__init__.py +6 +1 +83% +6', said), said
+    assert 'kernel' in said
 
 
 def test_longest_first(tmp_path):
