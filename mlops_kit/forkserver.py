@@ -6,8 +6,8 @@
 __all__ = ['Server']
 
 # %% ../nbs/11_forkserver.ipynb #28800bc5
-import atexit, ctypes, gc, importlib, json, os, select, signal, socket, sys, sysconfig, threading, time, traceback, weakref
-from contextlib import suppress
+import atexit, ctypes, gc, importlib, io, json, os, select, signal, socket, sys, sysconfig, tempfile, threading, time, traceback, weakref
+from contextlib import contextmanager, suppress
 from hashlib import sha256
 from importlib.util import find_spec
 
@@ -27,9 +27,15 @@ def _receive(sock):
     return [json.loads(line) for line in data.splitlines()],fds
 
 # %% ../nbs/11_forkserver.ipynb #12f7dd46
+_SURVIVE_FORK = {'jemalloc_bg_thd'}
+
+def _name(thread):
+    with suppress(OSError), open(f'/proc/self/task/{thread}/comm') as f: return f.read().strip()
+
 def _threads():
-    try: return max(len(os.listdir('/proc/self/task')), threading.active_count())
-    except OSError: return threading.active_count()
+    try: names = [_name(t) for t in os.listdir('/proc/self/task')]
+    except OSError: names = []
+    return max(sum(n not in _SURVIVE_FORK for n in names), threading.active_count())
 
 def _lasting_threads():
     if _threads()==1: return 0
@@ -41,13 +47,25 @@ def _lasting_threads():
 # %% ../nbs/11_forkserver.ipynb #13653573
 def _written(): return sum(os.fstat(fd).st_size for fd in (1,2))
 
+@contextmanager
+def _asked_for_shell():
+    shell = getattr(sys.modules.get('IPython.core.interactiveshell'), 'InteractiveShell', None)
+    asked = []
+    if shell: shell.initialized = classmethod(lambda cls: bool(asked.append(cls)))
+    try: yield asked
+    finally:
+        if shell: del shell.initialized
+
 def _load(module):
     begun,written,error = time.perf_counter(),_written(),None
-    try: importlib.import_module(module)
-    except BaseException as e: error = f'{type(e).__name__}: {e}'
+    with _asked_for_shell() as asked:
+        try: importlib.import_module(module)
+        except BaseException as e: error = f'{type(e).__name__}: {e}'
     for s in (sys.stdout, sys.stderr): s.flush()
+    ctypes.CDLL(None).fflush(None)
     threads = _lasting_threads()
-    why = f'it leaves {threads} thread{"s"[:threads>1]} running' if threads else 'it writes to the screen' if _written()>written else None
+    shell = 'it asks for the shell it is in' if asked else None
+    why = shell or f'it leaves {threads} thread{"s"[:threads>1]} running' if threads else 'it writes to the screen' if _written()>written else None
     return dict(module=module, seconds=round(time.perf_counter()-begun, 4), error=error, why=why)
 
 # %% ../nbs/11_forkserver.ipynb #8b76f9f8
@@ -101,27 +119,53 @@ def _in_place(request, parent):
     os.environ.clear()
     os.environ.update(request['env'], JPY_PARENT_PID=str(parent))
     os.chdir(request['cwd'])
+    sys.orig_argv = request['cmd']
+    if _plain(request['cmd'])==request['cmd']: sys._xoptions.pop('frozen_modules', None)
 
-# %% ../nbs/11_forkserver.ipynb #cb29a193
+# %% ../nbs/11_forkserver.ipynb #68102294
 def _forget_parents_end():
     for f in weakref.finalize._registry.values(): f.atexit = False
     dynamo = sys.modules.get('torch._dynamo.utils')
     if dynamo: atexit.unregister(getattr(dynamo, 'dump_compile_times', None))
 
+def _waits(task):
+    coro,lines = task.get_coro(),[]
+    while coro is not None:
+        frame = getattr(coro, 'cr_frame', None) or getattr(coro, 'gi_frame', None)
+        if frame: lines.append(f'  File "{frame.f_code.co_filename}", line {frame.f_lineno} in {frame.f_code.co_name}\n')
+        coro = getattr(coro, 'cr_await', None) or getattr(coro, 'gi_yieldfrom', None)
+    return lines[::-1]
+
 def _note_stacks():
-    import faulthandler
+    import asyncio, faulthandler
     log = os.fdopen(os.dup(2), 'w')
+    def say(*_):
+        with suppress(RuntimeError):
+            for t in asyncio.all_tasks(): log.write(f'Task {t.get_name()} (most recent call first):\n{"".join(_waits(t))}\n')
+        log.flush()
+        faulthandler.dump_traceback(log, all_threads=False)
+    signal.signal(signal.SIGUSR1, say)
     faulthandler.enable(log)
-    faulthandler.register(signal.SIGUSR1, log)
+    faulthandler.register(signal.SIGUSR1, log, chain=True)
+
+# %% ../nbs/11_forkserver.ipynb #cb29a193
+def _depth(f): return 0 if isinstance(f, io.TextIOWrapper) else 2 if isinstance(f, (io.BufferedIOBase, io.RawIOBase)) and type(f).__module__=='_io' else 1
+
+def _close_files():
+    gc.collect()
+    screens = {id(s) for s in (sys.stdin, sys.stdout, sys.stderr, sys.__stdin__, sys.__stdout__, sys.__stderr__)}
+    files = [o for o in gc.get_objects() if issubclass(type(o), io.IOBase) and id(o) not in screens]
+    for f in sorted(files, key=_depth):
+        with suppress(Exception): f.close()
 
 # %% ../nbs/11_forkserver.ipynb #a41c98b5
 def _become(request, ready, learned):
     from ipykernel.kernelapp import IPKernelApp
     known = set(sys.modules)
-    def learn(needs=request['needs']):
+    def learn(case=request.get('case')):
         new = set(sys.modules)-known
         known.update(new)
-        if new: learned(needs, sorted(n for n in new if _installed(sys.modules.get(n))))
+        if new: learned(case, sorted(n for n in new if _installed(sys.modules.get(n))))
     sys.argv = [find_spec('ipykernel_launcher').origin, *request['args']]
     app = IPKernelApp.instance(parent_handle=os.getppid())
     app.initialize(sys.argv[1:])
@@ -133,6 +177,8 @@ def _become(request, ready, learned):
     threading._shutdown()
     atexit._run_exitfuncs()
     learn()
+    _close_files()
+    ctypes.CDLL(None).fflush(None)
 
 # %% ../nbs/11_forkserver.ipynb #b2bfc677
 _PLACES = tuple({os.path.realpath(sysconfig.get_path(k))+os.sep for k in ('stdlib', 'platstdlib', 'purelib', 'platlib')})
@@ -194,27 +240,35 @@ Server.tell = _tell
 def _import_next(self:Server):
     module = self.queue.pop(0)
     self.tried.add(module)
-    if module in self.left_out or module.split('.')[0] in self.never: return
+    if module in sys.modules or module.split('.')[0] in self.never or any(f'{module}.'.startswith(f'{m}.') for m in self.left_out): return
     done = _load(module)
     self.tell(**done)
     if done['why']: self.restart(module)
     if not self.queue: gc.freeze()
+
+def _written_to(f, state):
+    "The number of an open file that says `state`, for the process that takes over"
+    json.dump(state, f)
+    f.flush()
+    os.set_inheritable(f.fileno(), True)
+    return str(f.fileno())
 
 def _restart(self:Server, module):
     kernels = {pid:c.fileno() for c,pid in self.conns.items() if pid}
     for fd in (self.listener.fileno(), self.owner.fileno(), *kernels.values()): os.set_inheritable(fd, True)
     state = dict(listener=self.listener.fileno(), owner=self.owner.fileno(), modules=self.asked, shell=self.shell,
         never=[*self.never], left_out=[*self.left_out, module], kernels=kernels)
-    os.execve(sys.executable, [sys.executable, *_flags(), __file__, json.dumps(state)], self.env)
+    with tempfile.TemporaryFile('w+') as f:
+        os.execve(sys.executable, [sys.executable, *_flags(), __file__, _written_to(f, state)], self.env)
 
 Server.import_next,Server.restart = _import_next,_restart
 
 # %% ../nbs/11_forkserver.ipynb #5f9b6328
 def _learn(self:Server):
-    needs,names = json.loads(self.lessons.recv(1<<20))
+    case,names = json.loads(self.lessons.recv(1<<20))
     new = [n for n in names if n not in sys.modules and n not in self.queue]
-    if new: self.tell(learned=new, needs=needs)
-    self.queue = [*new, *self.queue] if needs is None else [*self.queue, *new]
+    if new: self.tell(learned=new, case=case)
+    self.queue = [*new, *self.queue] if case is None else [*self.queue, *new]
 
 Server.learn = _learn
 
@@ -291,7 +345,11 @@ def _main():
     del sys.path[0]
     gc.disable()
     os.environ.setdefault('MPLBACKEND', 'module://matplotlib_inline.backend_inline')
+    sys.ps1,sys.ps2,sys.ps3 = 'In : ','...: ','Out: '
     os.environ['PYTORCH_NVML_BASED_CUDA_CHECK'] = '1'
-    Server(**json.loads(sys.argv[1])).serve()
+    with open(int(sys.argv[1])) as f:
+        f.seek(0)
+        state = json.load(f)
+    Server(**state).serve()
 
 if __name__=='__main__' and '__file__' in globals(): _main()

@@ -11,7 +11,7 @@ from contextlib import suppress
 from hashlib import sha256
 from pathlib import Path
 from . import forkserver
-from .forkserver import _receive, _send
+from .forkserver import _receive, _send, _written_to
 from .project import InputError, KitError, write_json
 
 # %% ../nbs/11_kernels.ipynb #24ef57a5
@@ -84,6 +84,11 @@ Process.terminate = lambda self: self.send_signal(signal.SIGTERM)
 # %% ../nbs/11_kernels.ipynb #4fa8a750
 _PYTHON = [sys.executable, '-Xfrozen_modules=off']
 
+def _start(folder, state, fds, env):
+    with open(f'{folder}/log', 'wb') as log, open(f'{folder}/state', 'w+') as f:
+        return subprocess.Popen([*_PYTHON, forkserver.__file__, _written_to(f, state)], env=env, stdin=subprocess.DEVNULL,
+            stdout=log, stderr=log, pass_fds=(*fds, f.fileno()), start_new_session=True)
+
 class ForkServer:
     "A process that imports `modules`, and forks kernels from itself"
     def __init__(self,
@@ -97,11 +102,9 @@ class ForkServer:
         self.address,listener,(self.owner,its) = f'{self.folder}/s',socket.socket(socket.AF_UNIX),socket.socketpair()
         listener.bind(self.address)
         listener.listen(256)
-        state = dict(listener=listener.fileno(), owner=its.fileno(), modules=[*modules], shell=shell, never=[*never], left_out=[*left_out])
-        with open(f'{self.folder}/log', 'wb') as log:
-            self.process = subprocess.Popen([*_PYTHON, forkserver.__file__, json.dumps(state)], env=env, stdin=subprocess.DEVNULL,
-                stdout=log, stderr=log, pass_fds=(listener.fileno(), its.fileno()), start_new_session=True)
-        for s in (listener, its): s.close()
+        fds = dict(listener=listener.fileno(), owner=its.fileno())
+        state = fds | dict(modules=[*modules], shell=shell, never=[*never], left_out=[*left_out])
+        with listener,its: self.process = _start(self.folder, state, fds.values(), env)
 
 # %% ../nbs/11_kernels.ipynb #3f25b487
 class ServerDied(KitError):
@@ -139,13 +142,14 @@ def _launch(self:ForkServer,
     stderr, # The same, for errors
     needs=(), # Modules that must be imported before
     seed:str=None, # The same words give the same random numbers; None gives others each time
+    case:str=None, # Whose kernel it is, for what is learned from it
     cold:bool=False, # Do not fork it from the imports
     stop:threading.Event=None, # Give up when it is set
     timeout:float=180, # Seconds for the imports it needs
 )->Process:
     "Start a kernel"
     args = cmd[cmd.index('ipykernel_launcher')+1:] if 'ipykernel_launcher' in cmd else []
-    request = dict(cmd=[*cmd], args=args, env=env, cwd=str(cwd), needs=[*needs], seed=seed, cold=cold or not args)
+    request = dict(cmd=[*cmd], args=args, env=env, cwd=str(cwd), needs=[*needs], case=case, seed=seed, cold=cold or not args)
     for _ in range(20):
         process = self._ask([f if isinstance(f, int) else f.fileno() for f in (stdout, stderr)], request, stop, timeout)
         if process: return process
@@ -159,7 +163,8 @@ def _news(self:ForkServer):
     with suppress(OSError):
         while data := self.owner.recv(1<<20, socket.MSG_DONTWAIT): self._rest += data
     *lines,self._rest = self._rest.split(b'\n')
-    self.messages += [json.loads(l) for l in lines]
+    for line in lines:
+        with suppress(ValueError): self.messages.append(json.loads(line))
     return self.messages
 
 def _close(self:ForkServer):
@@ -208,7 +213,7 @@ class _Memory:
         for m in messages:
             if m.get('why'): self.left_out[m['module']] = m['why']
             if 'seconds' in m: self.seconds[m['module']] = m['seconds']
-            if 'learned' in m: self.learned.setdefault(' '.join(m['needs'] or []), []).extend(m['learned'])
+            if 'learned' in m: self.learned.setdefault(m['case'] or '', []).extend(m['learned'])
 
     def save(self):
         learned = {k:sorted(set(v)) for k,v in self.learned.items()}
@@ -235,22 +240,30 @@ class Kernels:
         notice=None, # Called with a sentence when something is not as it should be
         fork:bool=sys.platform=='linux', # Can this system fork safely?
     ):
-        self.needs,self.cold,self.never,self.env = {k:[m for m in v if _top(m) not in never] for k,v in (needs or {}).items()},cold,never,env
-        self.notice,self.memory,self.lock,self.servers = notice or (lambda text: None),_Memory(cache),threading.Lock(),{}
+        self.cold,self.never,self.env,self.notice = cold,never,env,notice or (lambda text: None)
+        self.memory,self.lock,self.servers = _Memory(cache),threading.Lock(),{}
+        self.needs = {k:self._all_needs(k, v) for k,v in (needs or {}).items()}
         self.broken = None if fork else f'{sys.platform} cannot fork safely'
 
     def __enter__(self):
         kinds = ['cold'] if self.cold else sorted({self._kind(n) for n in self.needs.values()})
-        for k in kinds if not self.broken else []: self._server(k)
+        try:
+            for k in kinds if not self.broken else []: self._server(k)
+        except OSError as e: self.give_up(e)
         return self
+
+    def _all_needs(self, case, modules):
+        every = [*modules, *self.memory.learned.get(_label(case), [])]
+        return [m for m in dict.fromkeys(every) if _top(m) not in self.never and m not in self.memory.left_out]
+
+def _label(case): return Path(case).name
 
 # %% ../nbs/11_kernels.ipynb #524aebad
 def _kind(self:Kernels, needs): return 'heavy' if _is_heavy(needs, self.memory.seconds) else 'light'
 
 def _modules(self:Kernels, kind):
     wanted = [m for n in self.needs.values() if self._kind(n)==kind for m in n]
-    learned = [m for k,v in self.memory.learned.items() if set(k.split())<=set(wanted) for m in v]
-    return [m for m in dict.fromkeys([*self.memory.learned.get('', []), *wanted, *learned]) if m not in self.memory.left_out]
+    return list(dict.fromkeys([*self.memory.learned.get('', []), *wanted]))
 
 def _server(self:Kernels, kind):
     with self.lock:
@@ -270,7 +283,9 @@ def _launch_in(self:Kernels,
     "Start a kernel for a notebook of the suite"
     needs = self.needs.get(case, [])
     if self.broken: return None
-    try: return self._server('cold' if self.cold else self._kind(needs)).launch(cmd, needs=needs, cold=self.cold, **given)
+    try:
+        server = self._server('cold' if self.cold else self._kind(needs))
+        return server.launch(cmd, needs=needs, case=case and _label(case), cold=self.cold, **given)
     except (ServerDied, OSError) as e: self.give_up(e)
 
 def _give_up(self:Kernels, why):
