@@ -6,7 +6,7 @@
 __all__ = ['Server']
 
 # %% ../nbs/11_forkserver.ipynb #28800bc5
-import atexit, ctypes, gc, importlib, io, json, os, select, signal, socket, sys, sysconfig, tempfile, threading, time, traceback, weakref
+import atexit, builtins, ctypes, gc, importlib, io, itertools, json, os, select, signal, socket, sys, sysconfig, tempfile, threading, time, traceback, weakref
 from contextlib import contextmanager, suppress
 from hashlib import sha256
 from importlib.util import find_spec
@@ -48,25 +48,43 @@ def _lasting_threads():
 def _written(): return sum(os.fstat(fd).st_size for fd in (1,2))
 
 @contextmanager
-def _asked_for_shell():
-    shell = getattr(sys.modules.get('IPython.core.interactiveshell'), 'InteractiveShell', None)
-    asked = []
-    if shell: shell.initialized = classmethod(lambda cls: bool(asked.append(cls)))
-    try: yield asked
+def _as_in_a_notebook(shell):
+    real = getattr(sys.modules.get('IPython.core.interactiveshell'), 'InteractiveShell', None)
+    builtins.get_ipython = lambda: shell
+    if real: real.initialized,real.instance = [classmethod(lambda cls, v=v: v) for v in (True, shell)]
+    try: yield
     finally:
-        if shell: del shell.initialized
+        del builtins.get_ipython
+        if real: del real.initialized,real.instance
 
-def _load(module):
-    begun,written,error = time.perf_counter(),_written(),None
-    with _asked_for_shell() as asked:
+def _import(module, shell):
+    with _as_in_a_notebook(shell):
         try: importlib.import_module(module)
-        except BaseException as e: error = f'{type(e).__name__}: {e}'
+        except BaseException as e: return f'{type(e).__name__}: {e}'
+
+# %% ../nbs/11_forkserver.ipynb #41ea7a49
+def _stand_in(asked):
+    def more(self, name):
+        asked.append(name)
+        raise AttributeError(name)
+    return type('ZMQInteractiveShell', (), dict(__module__='ipykernel.zmqshell', __getattr__=more, kernel=None, config={'IPKernelApp': {}}))()
+
+def _is_kept(shell, references):
+    if sys.getrefcount(shell)>references: gc.collect()
+    return sys.getrefcount(shell)>references
+
+# %% ../nbs/11_forkserver.ipynb #57488239
+def _load(module):
+    begun,written,asked = time.perf_counter(),_written(),[]
+    shell = _stand_in(asked)
+    references = sys.getrefcount(shell)+1
+    error = _import(module, shell)
     for s in (sys.stdout, sys.stderr): s.flush()
     ctypes.CDLL(None).fflush(None)
     threads = _lasting_threads()
-    shell = 'it asks for the shell it is in' if asked else None
-    why = shell or f'it leaves {threads} thread{"s"[:threads>1]} running' if threads else 'it writes to the screen' if _written()>written else None
-    return dict(module=module, seconds=round(time.perf_counter()-begun, 4), error=error, why=why)
+    whys = {'it writes to the screen': _written()>written, f'it leaves {threads} thread{"s"[:threads>1]} running': threads,
+        'it asks for the shell it is in': asked or _is_kept(shell, references)}
+    return dict(module=module, seconds=round(time.perf_counter()-begun, 4), error=error, why=next((w for w,b in whys.items() if b), None))
 
 # %% ../nbs/11_forkserver.ipynb #8b76f9f8
 _READ_AT_IMPORT = tuple('CUDA_ GOMP_ HF_ JAX_ KMP_ LANG LC_ LD_ MKL_ MPL NUMBA_ NUMEXPR_ OMP_ OPENBLAS_ PYTHON PYTORCH_ TF_ TOKENIZERS_ TORCH TRANSFORMERS_ TZ XLA_'.split())
@@ -115,12 +133,16 @@ def _alone(fds, keep):
         last = fd
     os.closerange(last+1, os.sysconf('SC_OPEN_MAX'))
 
-def _in_place(request, parent):
+def _in_place(request, parent, changes):
     os.environ.clear()
-    os.environ.update(request['env'], JPY_PARENT_PID=str(parent))
+    os.environ.update(changes | request['env'], JPY_PARENT_PID=str(parent))
     os.chdir(request['cwd'])
     sys.orig_argv = request['cmd']
     if _plain(request['cmd'])==request['cmd']: sys._xoptions.pop('frozen_modules', None)
+
+def _forget_place():
+    threading._counter,tempfile.tempdir = itertools.count(1).__next__,None
+    if process := sys.modules.get('multiprocessing.process'): process.ORIGINAL_DIR = os.getcwd()
 
 # %% ../nbs/11_forkserver.ipynb #68102294
 def _forget_parents_end():
@@ -196,15 +218,16 @@ def _measure():
 def _teach(sock, lesson):
     with suppress(OSError): sock.send(json.dumps(lesson).encode())
 
-def _child(request, fds, sock, teach, cold):
+def _child(request, fds, sock, teach, cold, changes):
     parent = os.getppid()
     _alone(fds, [sock.fileno(), teach.fileno()])
-    _in_place(request, parent)
+    _in_place(request, parent, {} if cold else changes)
     _send(sock, pid=os.getpid(), cold=cold)
     if cold: os.execve(request['cmd'][0], request['cmd'], dict(os.environ))
     def ready():
         _send(sock, ready=True)
         sock.close()
+    _forget_place()
     _forget_parents_end()
     _note_stacks()
     gc.enable()
@@ -220,7 +243,7 @@ class Server:
     "What the process knows"
     def __init__(self, listener, owner, modules=(), shell=True, never=(), left_out=(), kernels=None):
         self.env,self.asked,self.never,self.left_out = dict(os.environ),list(modules),set(never),set(left_out)
-        self.queue,self.shell,self.tried = [*(_SHELL if shell else ()), *modules],shell,set()
+        self.changed,self.queue,self.shell,self.tried = {},[*(_SHELL if shell else ()), *modules],shell,set()
         self.listener,self.owner = socket.socket(fileno=listener),socket.socket(fileno=owner)
         self.conns,self.waiting = {socket.socket(fileno=fd):int(pid) for pid,fd in (kernels or {}).items()},[]
         self.woken,self.wake = socket.socketpair()
@@ -241,7 +264,9 @@ def _import_next(self:Server):
     module = self.queue.pop(0)
     self.tried.add(module)
     if module in sys.modules or module.split('.')[0] in self.never or any(f'{module}.'.startswith(f'{m}.') for m in self.left_out): return
+    before = dict(os.environ)
     done = _load(module)
+    self.changed[module] = dict(os.environ.items()-before.items())
     self.tell(**done)
     if done['why']: self.restart(module)
     if not self.queue: gc.freeze()
@@ -272,6 +297,13 @@ def _learn(self:Server):
 
 Server.learn = _learn
 
+# %% ../nbs/11_forkserver.ipynb #93b62538
+def _changes(self:Server, needs):
+    tops = {m.split('.')[0] for m in (*_SHELL, *needs)}
+    return {k:v for m,found in self.changed.items() if m.split('.')[0] in tops for k,v in found.items()}
+
+Server.changes = _changes
+
 # %% ../nbs/11_forkserver.ipynb #41f861e7
 def _fork(self:Server, sock, request, fds):
     cold = _why_cold(request, self.env)
@@ -281,7 +313,7 @@ def _fork(self:Server, sock, request, fds):
     pid = os.fork()
     if not pid:
         code = 1
-        try: code = _child(request, fds, sock, self.teach, cold) or 0
+        try: code = _child(request, fds, sock, self.teach, cold, self.changes(request['needs'])) or 0
         except BaseException: traceback.print_exc(file=sys.__stderr__)
         finally: os._exit(code)
     for fd in fds: os.close(fd)
