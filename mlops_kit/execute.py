@@ -6,7 +6,7 @@
 __all__ = ['Limits', 'kernel_env', 'Outcome', 'run_case', 'differences']
 
 # %% ../nbs/12_execute.ipynb #17adfeb7
-import functools, json, logging, os, re, signal, tempfile, threading, time
+import functools, itertools, json, logging, os, re, signal, tempfile, threading, time
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -74,11 +74,11 @@ def _look(self:_Watch):
     if self.why and self.kernel: self._press(now-self.asked)
 
 def _press(self:_Watch, waited):
-    for after,number in ((0, signal.SIGINT), (2, signal.SIGTERM), (4, signal.SIGKILL)):
+    for after,number in ((0, signal.SIGUSR1), (.2, signal.SIGINT), (2, signal.SIGTERM), (4, signal.SIGKILL)):
         if waited<after or number in self.sent: continue
         self.sent.append(number)
-        if number==signal.SIGINT and self.forked: self._signal(signal.SIGUSR1, os.kill)
-        self._signal(number)
+        if number!=signal.SIGUSR1: self._signal(number)
+        elif self.forked: self._signal(number, os.kill)
 
 _Watch._reason,_Watch.look,_Watch._press = _reason,_look,_press
 
@@ -187,9 +187,11 @@ def _trim(frames):
     return '\n'.join([f for f in frames[:-1] if not _theirs.match(f)] + frames[-1:])
 
 def _stack(log):
-    blocks = re.findall(r'^(?:Current thread|Thread) .*\n((?:  File .*\n)+)', log, re.MULTILINE)
-    lines = [l.strip() for b in blocks[-1:] for l in b.splitlines() if not _theirs.match(l.strip())]
-    return '\n'.join(lines) or None
+    blocks = re.findall(r'^(Current thread|Thread|Task) .*\n((?:  File .*\n)+)', log, re.MULTILINE)
+    own = [(kind, [l.strip() for l in b.splitlines() if not _theirs.match(l.strip())]) for kind,b in blocks]
+    thread = [lines for kind,lines in own if kind!='Task'][-1:]
+    tasks = [lines for kind,lines in own if kind=='Task']
+    return '\n'.join(sum(thread, [])) or '\n'.join(dict.fromkeys(sum(tasks, []))) or None
 
 # %% ../nbs/12_execute.ipynb #58b7c844
 def _failure(nb):
@@ -235,8 +237,8 @@ def _prepared(path, values, source, output):
     return remove_error_markers(prepare_notebook_metadata(nb, source, output))
 
 def _wanted(nb, path, flags):
-    run = {i for i,_ in run_cells(path, flags)}
-    return {i:n for i,(n,c) in enumerate(_numbered(nb)) if c.cell_type!='code' or n in run or _injected(c)}
+    run = {i for i,_ in run_cells(path, flags, front=False)}
+    return {i:n for i,(n,c) in enumerate(_numbered(nb)) if c.cell_type!='code' or not c.source.strip() or n in run or _injected(c)}
 
 # %% ../nbs/12_execute.ipynb #75488b37
 @dataclass
@@ -295,6 +297,12 @@ def _comparable(o):
     for pattern,same in _NEVER_SAME: o = re.sub(pattern, same, o)
     return o
 
+def _joined(outputs):
+    for printed,run in itertools.groupby(outputs, lambda o: o['output_type']=='stream'):
+        run,texts = list(run),{}
+        for o in run if printed else (): texts[o['name']] = texts.get(o['name'], '')+o['text']
+        yield from (dict(name=n, text=t) for n,t in sorted(texts.items())) if printed else run
+
 def differences(
     a, # An executed notebook
     b, # The same, executed another way
@@ -304,7 +312,7 @@ def differences(
     for i,(x,y) in enumerate(zip(a.cells, b.cells)):
         status = [c.metadata.get('papermill', {}).get('status') for c in (x, y)]
         if status[0]!=status[1]: found.append(f'cell {i}: {status[0]} against {status[1]}')
-        outs = [json.dumps(_comparable(c.get('outputs', [])), indent=1, sort_keys=True).splitlines() for c in (x, y)]
+        outs = [json.dumps(_comparable([*_joined(c.get('outputs', []))]), indent=1, sort_keys=True).splitlines() for c in (x, y)]
         where = next((f'{p.strip()} against {q.strip()}' for p,q in zip(*outs) if p!=q), 'more against less')
         if outs[0]!=outs[1]: found.append(f'cell {i}: {where}')
     return found
