@@ -5,12 +5,12 @@
 # %% auto #0
 __all__ = ['read_nb', 'flags_left_out', 'skip_reason', 'run_cells']
 
-# %% ../nbs/04_cells.ipynb #4005bf1d
+# %% ../nbs/04_cells.ipynb #bdb36eda
 import functools, json, os, re
 from pathlib import Path
 from .project import InputError, nearest, settings
 
-# %% ../nbs/04_cells.ipynb #93151af0
+# %% ../nbs/04_cells.ipynb #a56f472e
 def read_nb(
     nb, # Path of a notebook
 )->dict: # Its JSON, with a list of `cells` for sure
@@ -26,7 +26,7 @@ def read_nb(
         raise InputError(f'{nb} is not a notebook: it has no list of cells')
     return d
 
-# %% ../nbs/04_cells.ipynb #194bd7dd
+# %% ../nbs/04_cells.ipynb #62c441c2
 _bar,_colon,_magic = [re.compile(r) for r in (r'\s*#\s*\|', r'\s*#\s*\|\s*[\w|-]+\s*:', r'\s*%%\w+')]
 
 def _words(line):
@@ -41,7 +41,7 @@ def _top(source):
     kept = [l for l in lines[:n] if _colon.match(l) or _magic.match(l)]
     return {w:args for w,*args in found}, ''.join(kept+lines[n:])
 
-# %% ../nbs/04_cells.ipynb #3968821c
+# %% ../nbs/04_cells.ipynb #fc0890a8
 _fenced = re.compile(r'^---\s*\n(.*?\S+.*?)\n---\s*$', re.DOTALL)
 _title = re.compile(r'^#\s+(\S.*?)\s*$', re.MULTILINE)
 _item = re.compile(r'^-\s+(\S.*:.*\S)\s*$', re.MULTILINE)
@@ -63,7 +63,7 @@ def _front(cells):
         for kind,s in cells: known |= _matter(kind, _top(s)[1], known)
     return known
 
-# %% ../nbs/04_cells.ipynb #437448c3
+# %% ../nbs/04_cells.ipynb #9d811b4c
 @functools.lru_cache(maxsize=256)
 def _read_flags(folder, stamp): return frozenset(settings(folder).get('tst_flags', 'notest').split())
 
@@ -77,7 +77,7 @@ def flags_left_out(
         return _read_flags(p, (s.st_mtime_ns, s.st_ctime_ns, s.st_size))
     return frozenset(['notest'])
 
-# %% ../nbs/04_cells.ipynb #9692a4f9
+# %% ../nbs/04_cells.ipynb #0f7c948e
 def _pairs(nb): return [(c.get('cell_type'), ''.join(c.get('source') or '')) for c in nb['cells']]
 
 def _is_true(v): return v.lower() in ('y', 'yes', 't', 'true', 'on', '1') if isinstance(v, str) else bool(v)
@@ -89,7 +89,7 @@ def skip_reason(
     if (Path(path).parent/'.notest').exists(): return 'there is a file .notest beside it'
     return 'its front matter says skip_exec' if _is_true(_front(_pairs(read_nb(path))).get('skip_exec', False)) else None
 
-# %% ../nbs/04_cells.ipynb #937d7256
+# %% ../nbs/04_cells.ipynb #193fa432
 def _runs(source, skip):
     found,rest = _top(source)
     if not source.strip() or 'nbdev_export'+'(' in rest: return None
@@ -99,9 +99,10 @@ def run_cells(
     path, # Path of a notebook
     flags=(), # Test flags to run that are normally left out
     nb:dict=None, # The notebook, when it was read already
+    front:bool=True, # Heed `skip_exec` in the front matter
 )->list: # `(index, source)` of each code cell, counted among all cells
     "Find the code that runs when a notebook is tested"
     nb,skip = nb or read_nb(path),flags_left_out(path)-set(flags)
-    if _is_true(_front(_pairs(nb)).get('skip_exec', False)): return []
+    if front and _is_true(_front(_pairs(nb)).get('skip_exec', False)): return []
     found = [(i, _runs(s, skip)) for i,(kind,s) in enumerate(_pairs(nb)) if kind=='code']
     return [(i,s) for i,s in found if s is not None]

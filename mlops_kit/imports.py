@@ -5,14 +5,14 @@
 # %% auto #0
 __all__ = ['is_site', 'site_folders', 'stamps', 'Imports', 'config_files', 'imports']
 
-# %% ../nbs/05_imports.ipynb #0abdc712
+# %% ../nbs/05_imports.ipynb #61b4857d
 import functools, glob, os, re, stat, sys, time
 from dataclasses import dataclass, field
 from .hashes import open_store, walk_files
 from .scan import scan_config, scan_file, scan_notebook, scan_page, sort_words, together, words
 from .cells import flags_left_out, read_nb
 
-# %% ../nbs/05_imports.ipynb #eabda98a
+# %% ../nbs/05_imports.ipynb #8d51dad9
 def is_site(path): # A folder or file
     "Whether a path belongs to what was installed, not to what is worked on"
     return 'site-packages' in str(path) or 'dist-packages' in str(path)
@@ -21,7 +21,7 @@ def site_folders()->list: # Absolute
     "Where packages are installed"
     return [p for p in sys.path if is_site(p) and os.path.isdir(p)]
 
-# %% ../nbs/05_imports.ipynb #24983d61
+# %% ../nbs/05_imports.ipynb #080ab660
 def _listing(folder):
     try: return frozenset(os.listdir(folder))
     except OSError: return frozenset()
@@ -34,13 +34,13 @@ def stamps(
     times = [(p, max(s.st_mtime_ns, s.st_ctime_ns)) for p in folders for s in [os.stat(p)]]
     return tuple((p, t if now-t>2*10**9 else now) for p,t in times)
 
-# %% ../nbs/05_imports.ipynb #878e2fea
+# %% ../nbs/05_imports.ipynb #1dba5545
 @functools.lru_cache(maxsize=64)
 def _top_names(folder, stamp): return frozenset(n.partition('.')[0] for n in _listing(folder))
 
 def _site_names(): return frozenset().union(*(_top_names(*s) for s in stamps(site_folders())))
 
-# %% ../nbs/05_imports.ipynb #2bccad77
+# %% ../nbs/05_imports.ipynb #03614317
 def _path_folders():
     aside = (os.path.dirname(os.__file__), os.path.dirname(os.path.realpath(sys.argv[0])))
     return [p for p in sys.path if p and os.path.isdir(p) and not is_site(p) and not p.startswith(aside[0]) and p!=aside[1]]
@@ -53,7 +53,7 @@ def _in_place(top):
         except Exception: continue
         if spec: return next(iter(spec.submodule_search_locations or []), spec.origin)
 
-# %% ../nbs/05_imports.ipynb #1bce8da0
+# %% ../nbs/05_imports.ipynb #8c9e0634
 class _Places:
     "Where first-party modules are, seen from one notebook"
     def __init__(self, folders):
@@ -81,7 +81,7 @@ class _Places:
 
     def is_third(self, name): return self.top(name) is None and name in self.site
 
-# %% ../nbs/05_imports.ipynb #e1544842
+# %% ../nbs/05_imports.ipynb #90c3296e
 _BINARY = ('.so', '.pyd')
 
 def _binaries(self:_Places, folder, name):
@@ -100,7 +100,7 @@ def _top(self:_Places, name):
 
 _Places._top,_Places.binaries = _top,_binaries
 
-# %% ../nbs/05_imports.ipynb #75d60fb6
+# %% ../nbs/05_imports.ipynb #ee279452
 def _files(self:_Places, dotted):
     "The files that are run to import `dotted`, by module"
     name,*rest = dotted.split('.')
@@ -119,7 +119,7 @@ def _files(self:_Places, dotted):
 
 _Places.files = _files
 
-# %% ../nbs/05_imports.ipynb #eb811b7e
+# %% ../nbs/05_imports.ipynb #6201f393
 @dataclass
 class Imports:
     "What a notebook reaches"
@@ -131,7 +131,7 @@ class Imports:
     config:bool = False # Whether `configs` counts
     page:dict = field(default_factory=dict) # What `scan_notebook` says of the notebook itself
 
-# %% ../nbs/05_imports.ipynb #e8c40ead
+# %% ../nbs/05_imports.ipynb #0117851c
 def _absolute(entry, module, is_package):
     level,name,names,_ = entry
     if level:
@@ -139,7 +139,7 @@ def _absolute(entry, module, is_package):
         name = '.'.join([*parts[:len(parts)-level+is_package], *([name] if name else [])])
     return [name, *(f'{name}.{n}' for n in names if n!='*')] if name else [n for n in names if n!='*']
 
-# %% ../nbs/05_imports.ipynb #f09a3b05
+# %% ../nbs/05_imports.ipynb #f9c44296
 class _Walk:
     "What is found and what is still to be looked at"
     def __init__(self, path, root, flags=(), outs=(), bases=()):
@@ -165,7 +165,7 @@ class _Walk:
         if found and lazy: self.later[path] = path,module,found,True
         elif found: self.todo.append((path, module, found, False))
 
-# %% ../nbs/05_imports.ipynb #eb578281
+# %% ../nbs/05_imports.ipynb #e706cce4
 def _module(self:_Walk, dotted, lazy=False):
     for module,path in self.places.files(dotted).items(): self.code(path, module, lazy)
 
@@ -178,7 +178,7 @@ def _import(self:_Walk, entry, path, module, lazy):
 
 _Walk.module,_Walk.import_ = _module,_import
 
-# %% ../nbs/05_imports.ipynb #2f71e1d6
+# %% ../nbs/05_imports.ipynb #0c98963b
 _NOT_READ = ('build', 'runs', 'dist', '_docs', '_proc')
 _TOOLS = {'.mlops_kit', '.git', '.venv', 'venv', 'node_modules'}
 _SYSTEM = ('/dev/', '/proc/', '/sys/', '/bin/', '/usr/', '/etc/', '/lib')
@@ -191,7 +191,7 @@ def _is_config(self:_Walk, p):
 
 def _own(self:_Walk, p): return any(p==o or p.startswith(o+os.sep) for o in self.outs)
 
-# %% ../nbs/05_imports.ipynb #1b48421e
+# %% ../nbs/05_imports.ipynb #f853bed0
 def _parts(self:_Walk, p): return p[len(self.root)+1:].split(os.sep) if p.startswith(self.root+os.sep) else []
 
 def _folder(self:_Walk, p):
@@ -207,7 +207,7 @@ def _named_file(self:_Walk, p):
 
 _Walk.is_config,_Walk.own,_Walk.parts,_Walk.folder,_Walk.named_file = _is_config,_own,_parts,_folder,_named_file
 
-# %% ../nbs/05_imports.ipynb #dd0e9fe1
+# %% ../nbs/05_imports.ipynb #b6328e35
 _pattern = re.compile(r'([\w.~-]+/)+[\w.*?/-]*\*[\w.*?/-]*|[\w.*?/-]+\*[\w.*?-]*\.\w+|(\*\*/)?\*\.(?!ipynb$)\w+')
 
 def _there(self:_Walk, named, bases):
@@ -230,7 +230,7 @@ def _names(self:_Walk, named, path):
 
 _Walk.there,_Walk.names = _there,_names
 
-# %% ../nbs/05_imports.ipynb #fb5e20c3
+# %% ../nbs/05_imports.ipynb #bf87cbc7
 def _modules(self:_Walk, named, path, module):
     if module and os.path.basename(path)=='__init__.py':
         for n in named['modules'].keys() & self.places.names_in(os.path.dirname(path)): self.module(f'{module}.{n}', True)
@@ -240,7 +240,7 @@ def _modules(self:_Walk, named, path, module):
 
 _Walk.modules = _modules
 
-# %% ../nbs/05_imports.ipynb #65d580c0
+# %% ../nbs/05_imports.ipynb #8519d3ba
 def _is_aside(entry): return entry.name.startswith('.') or entry.name in (*_NOT_READ, *_TOOLS, 'site-packages')
 
 def _any_module(self:_Walk, path, module):
@@ -252,7 +252,7 @@ def _any_module(self:_Walk, path, module):
 
 _Walk.any_module = _any_module
 
-# %% ../nbs/05_imports.ipynb #18bc47c5
+# %% ../nbs/05_imports.ipynb #0ee4902a
 _READERS = ('hydra', 'omegaconf', 'mlops_kit')
 
 def _reads_config(self:_Walk, found):
@@ -267,7 +267,7 @@ def config_files(
     sets = os.path.join(folder, 'notebooks')
     return walk_files(folder, lambda e: e.path==sets) if os.path.isdir(folder) else []
 
-# %% ../nbs/05_imports.ipynb #b53eb8dd
+# %% ../nbs/05_imports.ipynb #260d0005
 def _step(self:_Walk, path, module, found, lazy):
     for e in found['imports']: self.import_(e, path, module, lazy)
     if (module or '').partition('.')[0]=='mlops_kit': return
@@ -287,13 +287,13 @@ def _configs(self:_Walk):
 
 _Walk.step,_Walk.run,_Walk.configs,_Walk.reads_config = _step,_run,_configs,_reads_config
 
-# %% ../nbs/05_imports.ipynb #023f3c24
+# %% ../nbs/05_imports.ipynb #48aeefd0
 def _page(walk):
     kind = ' '.join(['nb', *sorted(flags_left_out(walk.path)-set(walk.flags))])
     try: return walk.store.look(walk.path, kind, lambda p: scan_notebook(p, walk.flags))[1]
     except OSError: return read_nb(walk.path)
 
-# %% ../nbs/05_imports.ipynb #96f90e23
+# %% ../nbs/05_imports.ipynb #f55ba447
 def imports(
     path, # Path of a notebook
     root, # The project

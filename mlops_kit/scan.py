@@ -5,13 +5,13 @@
 # %% auto #0
 __all__ = ['words', 'sort_words', 'scan', 'together', 'scan_file', 'scan_notebook', 'scan_page', 'scan_config']
 
-# %% ../nbs/04_scan.ipynb #f0646e06
+# %% ../nbs/04_scan.ipynb #b9d91dac
 import ast, json, os, re
 from pathlib import Path
 from .cells import read_nb, run_cells
 from .hashes import digest
 
-# %% ../nbs/04_scan.ipynb #cfe3abff
+# %% ../nbs/04_scan.ipynb #1d8fdbee
 _PYTHON_BELOW = ('time', 'timeit', 'capture', 'prun', 'memit', 'mprun')
 _magic = re.compile(r'^(\s*)([%!?].*|[\w.*]+\?{1,2}[ \t]*)$', re.MULTILINE)
 _assigned = re.compile(r'^([ \t]*[\w., \[\]\'"]+=\s*)([%!].*)$', re.MULTILINE)
@@ -26,7 +26,7 @@ def _parse(source):
         try: return ast.parse(s)
         except (SyntaxError, ValueError, RecursionError): continue
 
-# %% ../nbs/04_scan.ipynb #6bcef38e
+# %% ../nbs/04_scan.ipynb #0f4c0e41
 def _normal(source, tree):
     if tree is not None and not tree.body: return ''
     try: dump = tree and ast.dump(tree, annotate_fields=False)
@@ -34,7 +34,7 @@ def _normal(source, tree):
     if dump is None: return digest('\n'.join(l.rstrip() for l in source.strip().splitlines()))
     return digest(dump + ';'*bool(re.search(r';\s*(#.*)?$', source.rstrip())))
 
-# %% ../nbs/04_scan.ipynb #8d5a62e6
+# %% ../nbs/04_scan.ipynb #508aef9f
 _FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda)
 
 def _is_later(node): return isinstance(node, _FUNCTIONS) or isinstance(node, ast.If) and 'TYPE_CHECKING' in ast.dump(node.test)
@@ -48,14 +48,14 @@ def _nodes(tree):
         lazy = lazy or _is_later(node)
         todo += [(n, lazy) for n in ast.iter_child_nodes(node)]
 
-# %% ../nbs/04_scan.ipynb #2574d5bc
+# %% ../nbs/04_scan.ipynb #3a4fbc9c
 def _called(node): return getattr(node.func, 'id', getattr(node.func, 'attr', '')) if isinstance(node, ast.Call) else None
 
 def _argument(node):
     a = (node.args or [k.value for k in node.keywords] or [None])[0]
     return a.value if isinstance(a, ast.Constant) and isinstance(a.value, str) else None
 
-# %% ../nbs/04_scan.ipynb #db10ff62
+# %% ../nbs/04_scan.ipynb #422a3a1b
 _BY_NAME = ('import_module', '__import__')
 _COMPUTED = ('walk_packages', 'iter_modules', 'spec_from_file_location', 'SourceFileLoader', 'run_path', 'run_module')
 
@@ -73,18 +73,23 @@ def _imports(node, lazy):
     name = _argument(node) if _called(node) in _BY_NAME else None
     return [_by_name(node, name, lazy)] if name else []
 
-# %% ../nbs/04_scan.ipynb #0ff11e08
+# %% ../nbs/04_scan.ipynb #b5ace199
 _token = re.compile(r'(?<![\w.~@+\-/*?])[\w.~@+\-/*?]{2,200}(?![\w.~@+\-/*?])')
+
+_password = re.compile(r'(gh[a-z]_|github_pat_|glpat-|sk-|hf_|xox|AKIA|eyJ)[\w.-]{12,}|(?=(\D*\d){4})(?=.*[A-Z])(?=.*[a-z])[A-Za-z0-9+]{32,}')
+
+def _is_secret(word, text): return '://' in text and ('@' in word or word.startswith('//') and not word.startswith('///')) or bool(_password.fullmatch(word))
 
 def words(
     text:str, # From a program, a config or a command
     bare=False, # Take every word, not just those that look like a path or a module
 )->set:
     "Find what may be the name of a file or a module"
-    whole = [text.strip()] if len(text)<=200 and '\n' not in text else []
+    whole = [text.strip()] if len(text)<=200 and '\n' not in text and '://' not in text else []
     found = {*whole, *(t for t in _token.findall(text) if bare or '.' in t or '/' in t)}
+    found.update(re.findall(r'\w:///([\w.~+\-/]+)', text))
     found.update(re.findall(r'\b(?:import|from)\s+([\w.]+)', text))
-    return {w for w in found if re.search(r'[^\W\d_]|\*', w)}
+    return {w for w in found if re.search(r'[^\W\d_]|\*', w) and not _is_secret(w, text)}
 
 def _texts(node):
     if _called(node)=='__magic__': return words(_argument(node) or '', bare=True)
@@ -93,14 +98,14 @@ def _texts(node):
     parts = [p.value for p in node.values if isinstance(p, ast.Constant)]
     return {w for p in parts for w in (p.lstrip('/'), p.rpartition('/')[0]) if w}
 
-# %% ../nbs/04_scan.ipynb #34b4600a
+# %% ../nbs/04_scan.ipynb #e9f36007
 def _variable(node):
     env = node.value if isinstance(node, ast.Subscript) else getattr(getattr(node, 'func', None), 'value', None)
     is_env = 'environ' in (getattr(env, 'id', ''), getattr(env, 'attr', ''))
     if isinstance(node, ast.Subscript): return node.slice.value if is_env and isinstance(node.slice, ast.Constant) else None
     return _argument(node) if isinstance(node, ast.Call) and (is_env or _called(node)=='getenv') else None
 
-# %% ../nbs/04_scan.ipynb #56a5ecfb
+# %% ../nbs/04_scan.ipynb #be24e401
 _dotted = re.compile(r'[^\W\d]\w*(\.[^\W\d]\w*)*')
 
 def sort_words(
@@ -116,7 +121,7 @@ def sort_words(
         else: found['files'].setdefault(folder, {})[name] = 0
     return found
 
-# %% ../nbs/04_scan.ipynb #7abe0485
+# %% ../nbs/04_scan.ipynb #dfa5cbcf
 _import_line = re.compile(r'^\s*(?:from\s+([\w.]+)\s+import|import\s+([\w.]+))', re.MULTILINE)
 _module_option = re.compile(r'(?:\s-m|%load_ext|%reload_ext)[\s\'"]+([\w.]+)')
 
@@ -137,7 +142,7 @@ def scan(
     return dict(code=_normal(source, tree), imports=found, words=sort_words(named), variables=variables,
         computed=any(_is_computed(n) for n,_ in nodes))
 
-# %% ../nbs/04_scan.ipynb #41408dbf
+# %% ../nbs/04_scan.ipynb #c20735ad
 def _all_words(sorts):
     found = sort_words([])
     for s in sorts:
@@ -153,7 +158,7 @@ def together(
     return dict(imports=[i for s in scans for i in s['imports']], words=_all_words([s['words'] for s in scans]),
         variables=sorted({v for s in scans for v in s['variables']}), computed=any(s['computed'] for s in scans))
 
-# %% ../nbs/04_scan.ipynb #6639cf3c
+# %% ../nbs/04_scan.ipynb #7380ff43
 def scan_file(path): # A Python file
     "Find out what a file does and what it names"
     return scan(Path(path).read_text(encoding='utf-8', errors='surrogateescape'))
@@ -167,20 +172,20 @@ def scan_notebook(
     "Find out what the cells that run do, and what they name"
     nb = read_nb(path)
     spec = nb.get('metadata', {}).get('kernelspec') or {}
-    cells = [(s, nb['cells'][i].get('metadata', {}).get('tags') or []) for i,s in run_cells(path, flags, nb)]
+    cells = [(s, nb['cells'][i].get('metadata', {}).get('tags') or []) for i,s in run_cells(path, flags, nb, front=False)]
     scans = [scan(s) for s,_ in cells]
     code = [_tagged(s, tags) for s,(_,tags) in zip(scans, cells)]
     takes = any('parameters' in tags and re.search(r'^overrides\b\s*[:=]', s, re.MULTILINE) for s,tags in cells)
     return dict(together(scans), code=[c for c in code if c], overrides=takes,
         kernel='python' if spec.get('language', 'python')=='python' else spec.get('name'))
 
-# %% ../nbs/04_scan.ipynb #9e787ecd
+# %% ../nbs/04_scan.ipynb #51198bf3
 def scan_page(path): # A notebook
     "Find out what all code of a notebook does and names"
     scans = [scan(''.join(c.get('source', ''))) for c in read_nb(path)['cells'] if c.get('cell_type')=='code']
     return dict(together(scans), code=digest(json.dumps([s['code'] for s in scans])))
 
-# %% ../nbs/04_scan.ipynb #0855193f
+# %% ../nbs/04_scan.ipynb #38a29cf7
 def scan_config(path): # A file below `configs`
     "Find out what a config says and names"
     import yaml

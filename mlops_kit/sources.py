@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['staleness', 'explain', 'read_nb', 'run_cells', 'skip_reason', 'cache_folder', 'fingerprints', 'Imports', 'imports']
 
-# %% ../nbs/05_sources.ipynb #504338ca
+# %% ../nbs/05_sources.ipynb #a07d60fb
 import functools, json, os, platform, re, sys
 from contextlib import suppress
 from difflib import SequenceMatcher
@@ -17,16 +17,16 @@ from .imports import *
 from .project import kit_version
 from .scan import scan_config, scan_file, scan_page
 
-# %% ../nbs/05_sources.ipynb #7ab6d894
+# %% ../nbs/05_sources.ipynb #3a7cb0e0
 _all_ = ['read_nb', 'run_cells', 'skip_reason', 'cache_folder', 'fingerprints', 'Imports', 'imports']
 
-# %% ../nbs/05_sources.ipynb #8d7c0a6c
+# %% ../nbs/05_sources.ipynb #a100d9ce
 def _text(v):
     try: text = json.dumps(v, ensure_ascii=False)
     except (TypeError, ValueError): text = repr(v)
     return text if len(text)<=200 else f'{text[:100]}… {digest(text)}'
 
-# %% ../nbs/05_sources.ipynb #7b5ae997
+# %% ../nbs/05_sources.ipynb #39fd5aa3
 def _read_lock(path):
     lines = Path(path).read_text(encoding='utf-8', errors='surrogateescape').splitlines()
     return digest('\n'.join(l for l in (re.sub(r'(^|\s)#.*', '', l).strip() for l in lines) if l))
@@ -42,7 +42,7 @@ def _installed(*folders):
     names = sorted({f'{i.stem} {_commit(i)}'.strip() for i in infos})
     return digest('\n'.join(names)),names
 
-# %% ../nbs/05_sources.ipynb #0d95cab4
+# %% ../nbs/05_sources.ipynb #aab815a1
 def _keep_list(root, name, names):
     file = os.path.join(root, '.mlops_kit/packages', f'{name}.txt')
     if os.path.exists(file): return
@@ -61,7 +61,7 @@ def _lock(root, store):
     _keep_list(root, name, names)
     return dict(python=f'{platform.python_version()} {sys.platform} {platform.machine()}', constraints=said, packages=name)
 
-# %% ../nbs/05_sources.ipynb #ae6e4d5a
+# %% ../nbs/05_sources.ipynb #01f8bda1
 @functools.cache
 def _kit(root):
     import mlops_kit
@@ -69,7 +69,7 @@ def _kit(root):
     if is_site(here): return kit_version()
     return digest(json.dumps([open_store(root).look(f)[0] for f in walk_files(here) if f.endswith('.py')]))
 
-# %% ../nbs/05_sources.ipynb #e5d06a3b
+# %% ../nbs/05_sources.ipynb #5f180f37
 _BY_ITSELF = re.compile('MLOPS_KIT|IN_TEST|PYTEST|(PATH|PWD|OLDPWD|TERM|COLUMNS|LINES|SHLVL|TMPDIR)$')
 _SECRET = re.compile('key|token|secret|passw|credential|auth', re.IGNORECASE)
 
@@ -79,7 +79,7 @@ def _variables(names):
         return v if v is None else 'set' if _SECRET.search(name) else blake2b(v.encode('utf-8', 'surrogateescape'), digest_size=4).hexdigest()
     return {n:said(n) for n in sorted(names) if not _BY_ITSELF.match(n)}
 
-# %% ../nbs/05_sources.ipynb #26a1e503
+# %% ../nbs/05_sources.ipynb #6497a999
 _READERS = {'.py':('py', scan_file), '.ipynb':('page', scan_page)}
 
 def _code(store, path, kind='', read=None):
@@ -94,16 +94,16 @@ def _source(store, files, root):
     names = {p:relative(p, root) for p in files}
     return {m if os.path.isabs(names[p]) and m else names[p]:_read_code(store, p) for p,m in sorted(files.items())}
 
-# %% ../nbs/05_sources.ipynb #2f672afc
+# %% ../nbs/05_sources.ipynb #866c74db
 def _config(store, root): return {relative(f, root):_code(store, f, 'config', scan_config) for f in config_files(root)}
 
-# %% ../nbs/05_sources.ipynb #7efa16c8
+# %% ../nbs/05_sources.ipynb #da5b62a9
 def _texts(v):
     if isinstance(v, str): return [v]
     if isinstance(v, dict): return [t for x in v.items() for t in _texts(x)]
     return [t for x in v for t in _texts(x)] if isinstance(v, (list, tuple, set)) else []
 
-# %% ../nbs/05_sources.ipynb #30b8605a
+# %% ../nbs/05_sources.ipynb #8e60c5fb
 def _places(texts, root): return [os.path.join(root, t[4:]) for t in texts if t.startswith('out=')]
 
 def _beside(outs, bases, root): return [os.path.join(root, relative(o, b)) for b in bases for o in outs if o.startswith(f'{b}/')]
@@ -114,7 +114,7 @@ def _reach(path, values, root, data, outs, flags):
     found = imports(path, root, flags, said, [*outs, *_beside(outs, bases, root)], [b for b in bases if os.path.isdir(b)])
     return found, {p for p in found.inputs if not any(f'{p}/'.startswith(f'{d}/') for d in data)}
 
-# %% ../nbs/05_sources.ipynb #2a736652
+# %% ../nbs/05_sources.ipynb #d885d24c
 def _absolute(paths, root): return [os.path.normpath(os.path.join(root, p)) for p in paths]
 
 def _is_code(p): return p.endswith(tuple(_READERS))
@@ -127,7 +127,7 @@ def _sort_data(data, path, root):
     code = [f for p in rest for f in (walk_files(p) if os.path.isdir(p) else [p]) if _is_code(f) and f!=path and os.path.isfile(f)]
     return [p for p in rest if not _is_code(p)],code,len(rest)<len(data)
 
-# %% ../nbs/05_sources.ipynb #ec7a1e17
+# %% ../nbs/05_sources.ipynb #7471f319
 def _uses_kit(found): return any(re.match(r'mlops_kit\b', m or '') for m in [*found.modules, *found.lazy, *found.files.values()])
 
 def staleness(
@@ -152,7 +152,7 @@ def staleness(
         lock=_lock(root, store), data=fingerprints(data, root, leave), named=fingerprints(sorted(named), root, leave),
         environment=_variables(found.variables), kit=kit or _kit(root), outputs=fingerprints(outs, root))
 
-# %% ../nbs/05_sources.ipynb #e68ac190
+# %% ../nbs/05_sources.ipynb #ec29fcf6
 def _cells(old, new):
     for kind,a,b,c,d in SequenceMatcher(None, old, new, autojunk=False).get_opcodes():
         where = f'code cell {c+1}' if d-c==1 else f'code cells {c+1} to {d}'
@@ -164,7 +164,7 @@ def _values(old, new):
     for k in dict.fromkeys([*old, *new]):
         if old.get(k)!=new.get(k): yield f'parameter {k}: {old.get(k, "not given")} → {new.get(k, "not given")}'
 
-# %% ../nbs/05_sources.ipynb #d6c5f4fd
+# %% ../nbs/05_sources.ipynb #4553cf30
 def _files(old, new, what='', hint=''):
     for k in dict.fromkeys([*old, *new]):
         was,now = old.get(k),new.get(k)
@@ -177,7 +177,7 @@ def _outputs(old, new):
     for k in dict.fromkeys([*old, *new]):
         if old.get(k)!=new.get(k): yield f'output {k} {"is not there" if new.get(k) is None else "is not what this notebook wrote"}'
 
-# %% ../nbs/05_sources.ipynb #c4747869
+# %% ../nbs/05_sources.ipynb #d3d62a7a
 def _packages(old, new, root):
     lists = [Path(root or '.')/f'.mlops_kit/packages/{x}.txt' for x in (old, new)]
     if not root or not all(f.is_file() for f in lists): return ['the installed packages changed']
@@ -189,7 +189,7 @@ def _locks(old, new, root):
     if old.get('constraints')!=new.get('constraints'): yield 'constraints.txt changed'
     if old.get('packages')!=new.get('packages'): yield from _packages(old.get('packages'), new.get('packages'), root)
 
-# %% ../nbs/05_sources.ipynb #1399874b
+# %% ../nbs/05_sources.ipynb #62d2b2fb
 _WORDS = dict(code=_cells, parameters=_values, config=_files, source=_files, data=_files,
     named=functools.partial(_files, hint=' (it is named in the code or a config; if this notebook writes it, declare it in dvc.yaml)'),
     environment=functools.partial(_files, what='environment variable '), outputs=_outputs)
