@@ -191,6 +191,7 @@ def run(words:list[str]=_words, param:list[str]=_param, set_name:str=_set, jobs:
     html:str=_html, junit:str=_junit, summary:str=_summary, as_json:bool=_as_json):
     "Run notebooks in order of their inputs and outputs, skip what is unchanged, and record each run"
     _project()
+    sys.modules.setdefault('rfc3987_syntax', None)
     limits = dict(timeout=timeout, cell_timeout=cell_timeout, suite_timeout=suite_timeout, retries=retries)
     which = dict(force=force, resume=resume, last_failed=last_failed, cold=cold, verify_cold=verify_cold, cov=cov, verbose=verbose)
     suite = _suite(words, param, set_name, jobs=jobs, **which, **limits)

@@ -288,8 +288,9 @@ def _left_out(self:Suite, case, why, known=None):
     return known | dict(name=case.name, status='skipped', notebook=_relative(case.path, self.root), error=error, path=path, reused=True)
 
 def _reuse(self:Suite, name):
-    case,changed = self.cases[name],self.changes(name)
-    why = None if case.asked else skip_reason(case.path)
+    case = self.cases[name]
+    try: why,changed = None if case.asked else skip_reason(case.path),self.changes(name)
+    except InputError as e: return self._skip(name, 'failed', str(e))
     if why: return self._left_out(case, why)
     if changed or self.kept is not None and name not in self.kept: return self._warm_up()
     return self._left_out(case, f'unchanged since {self.last[name]["id"]}', self.last[name])
@@ -305,6 +306,12 @@ def _will_run(self:Suite, case):
     changed = self.stale.get(case.name, True) or self.kept is not None
     return changed and (case.asked or not skip_reason(case.path))
 
+Suite._needs,Suite._will_run = _needs,_will_run
+
+# %% ../nbs/12_runs.ipynb #fe1171fb
+def _stamp(self:Suite):
+    if self.provenance is None: self.provenance = provenance(self.root)
+
 def _warm_up(self:Suite):
     if self.kernels: return
     need('papermill', 'nbclient', 'psutil')
@@ -314,15 +321,16 @@ def _warm_up(self:Suite):
     importlib.import_module('papermill')
     self._stamp()
 
-Suite._needs,Suite._will_run,Suite._warm_up = _needs,_will_run,_warm_up
+Suite._stamp,Suite._warm_up = _stamp,_warm_up
 
-# %% ../nbs/12_runs.ipynb #fe1171fb
-def _stamp(self:Suite):
-    if self.provenance is None: self.provenance = provenance(self.root)
+# %% ../nbs/12_runs.ipynb #23db91ec
+def _content(path):
+    try: return sha256(path.read_bytes()).hexdigest()[:16]
+    except OSError: return None
 
 def _begin(self:Suite, name, worker=None):
     case,asked = self.cases[name],self.request
-    prov = self.provenance | dict(notebook=sha256(case.path.read_bytes()).hexdigest()[:16])
+    prov = self.provenance | dict(notebook=_content(case.path))
     request = dict(set=asked['set'], entry=case.entry or None, overrides=asked['overrides'], params=asked['params'])
     known = dict(suite=self.journal.id, request=request, worker=worker, key=self.keys.get(name), overrides=case.values.get('overrides', []))
     given = dict(notebook=_relative(case.path, self.root), parameters=case.values, provenance=prov)
@@ -333,7 +341,7 @@ def _skip(self:Suite, name, status, why):
     run = self._begin(name)
     return dict(run.finish(status, error=dict(cell=None, type=status.capitalize(), message=why, traceback=None)), path=str(run.path))
 
-Suite._stamp,Suite._begin,Suite._skip = _stamp,_begin,_skip
+Suite._begin,Suite._skip = _begin,_skip
 
 # %% ../nbs/12_runs.ipynb #8e223be0
 def _compared(warm, cold):
@@ -412,6 +420,8 @@ def _alone(self:Suite, case, stop):
 Suite._alone = _alone
 
 # %% ../nbs/12_runs.ipynb #bc54be1a
+_UNWRITABLE = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOTDIR, errno.EFBIG)
+
 def _remember(self:Suite, case, record):
     outs = [placed(f, self.root, self.out) for f in case.outs] if case is self._group(case)[-1] else []
     key = record['key'] | dict(outputs=fingerprints(outs, self.root))
@@ -422,8 +432,8 @@ def _work(self:Suite, name, stop, worker):
     case,run = self.cases[name],self._begin(name, worker)
     try:
         with run,self._alone(case, stop): self._carry_out(case, run, stop)
-    except (KitError, OSError): raise
-    except Exception: pass
+    except Exception as e:
+        if isinstance(e, MachineError) or getattr(e, 'errno', None) in _UNWRITABLE: raise
     return self._remember(case, dict(run.record, path=str(run.path)))
 
 Suite._work,Suite._remember = _work,_remember
@@ -489,8 +499,6 @@ def _story(self:Suite, stop):
 Suite._story = _story
 
 # %% ../nbs/12_runs.ipynb #741e0dda
-_UNWRITABLE = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOTDIR, errno.EFBIG)
-
 def _run(self:Suite,
     on_event=None, # Called with name and record when a case starts, at each of its cells (`cell` of `cells`), and when it ends
     on_notice=None, # Called with a sentence that concerns all of them
