@@ -50,7 +50,7 @@ def _written(): return sum(os.fstat(fd).st_size for fd in (1,2))
 @contextmanager
 def _as_in_a_notebook(shell):
     real = getattr(sys.modules.get('IPython.core.interactiveshell'), 'InteractiveShell', None)
-    builtins.get_ipython = lambda: shell
+    builtins.get_ipython = weakref.ref(shell)
     if real: real.initialized,real.instance = [classmethod(lambda cls, v=v: v) for v in (True, shell)]
     try: yield
     finally:
