@@ -15,11 +15,8 @@ from dataclasses import dataclass, replace
 from hashlib import sha256
 from importlib.util import find_spec
 from pathlib import Path
-from .cover import covering
-from .execute import Limits, differences, kernel_env, run_case
 from .hashes import cache_folder
 from .journal import *
-from .kernels import Kernels
 from .params import read_params
 from .plan import *
 from .project import InputError, KitError, MachineError, find_root, need, provenance, settings
@@ -314,6 +311,8 @@ def _stamp(self:Suite):
 
 def _warm_up(self:Suite):
     if self.kernels: return
+    from mlops_kit.execute import kernel_env
+    from mlops_kit.kernels import Kernels
     need('papermill', 'nbclient', 'psutil')
     given = dict(cold=self.how.cold, cache=cache_folder(self.root), env=kernel_env(), notice=self._note)
     lib = settings(self.root).get('lib_path') if (self.root/'settings.ini').is_file() else None
@@ -346,6 +345,7 @@ Suite._begin,Suite._skip = _begin,_skip
 # %% ../nbs/12_runs.ipynb #8e223be0
 def _compared(warm, cold):
     "The warm outcome, failed when the cold one is another"
+    from mlops_kit.execute import differences
     if warm.status==cold.status!='passed': return warm
     found = [f'{warm.status} warm, {cold.status} cold']*(warm.status!=cold.status) + differences(warm.nb, cold.nb)
     if not found: return warm
@@ -357,6 +357,7 @@ def _compared(warm, cold):
 def _is_bad_luck(out): return out.status in ('killed', 'timeout') or (out.fields.get('error') or {}).get('type')=='KernelStart'
 
 def _try_once(self:Suite, case, run, stop):
+    from mlops_kit.execute import Limits, run_case
     source,output = run.record['notebook'],_relative(run.path/case.path.name, self.root)
     env = dict(MLOPS_KIT_RUN=run.id, IN_TEST='1') | case.secrets | self.covered
     seed = f'{source}{json.dumps(case.values, sort_keys=True, default=str)}'
@@ -480,12 +481,16 @@ def _all(self:Suite, stop):
 Suite._open,Suite._all = _open,_all
 
 # %% ../nbs/12_runs.ipynb #dc78c5ea
+def _covered(self:Suite):
+    from mlops_kit.cover import covering
+    return self.exits.enter_context(covering(self.root))
+
 def _story(self:Suite, stop):
     begun,status = time.monotonic(),'failed'
     self._open()
     try:
         with ExitStack() as self.exits:
-            if self.how.cov: self.covered = self.exits.enter_context(covering(self.root))
+            if self.how.cov: self.covered = _covered(self)
             done = self._all(stop)
             for text in self.kernels.story() if self.how.verbose and self.kernels else (): self.on_notice(text)
         status = 'cancelled' if stop.why=='cancelled' else 'passed' if all(r['status'] in _GOOD for r in done) else 'failed'
