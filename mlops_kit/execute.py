@@ -280,7 +280,7 @@ def run_case(
     kernels = kernels or Kernels(fork=False)
     rest = (source or path.name, output, progress, flags)
     out,lost,cold = _once(*given, kernels, *rest)
-    if lost and out.status=='killed':
+    if lost and (out.status=='killed' or (out.fields.get('error') or {}).get('type')=='KernelStart'):
         kernels.give_up('the fork server died')
         out,*_ = _once(*given, kernels, *rest)
         cold = 'the fork server died while it ran'

@@ -117,11 +117,14 @@ def _reseed(seed):
         if name in sys.modules: call(sys.modules[name])
 
 # %% ../nbs/11_forkserver.ipynb #8ea66d3d
-_PR_SET_PDEATHSIG = 1
+_PR_SET_PDEATHSIG,_PR_SET_CHILD_SUBREAPER = 1,36
+
+def _adopt(): ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1)
 
 def _alone(fds, keep):
     os.setsid()
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    _adopt()
     signal.set_wakeup_fd(-1)
     for number in (signal.SIGCHLD, signal.SIGTERM): signal.signal(number, signal.SIG_DFL)
     signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -252,6 +255,7 @@ class Server:
         signal.signal(signal.SIGCHLD, lambda *_: None)
         signal.set_wakeup_fd(self.wake.fileno(), warn_on_full_buffer=False)
         self.wake.send(b'!')
+        _adopt()
 
 # %% ../nbs/11_forkserver.ipynb #96badbfe
 def _tell(self:Server, **message):
@@ -328,14 +332,20 @@ def _ended():
     except ChildProcessError: return 0,{}
     return pid,pid and dict(exit=os.waitstatus_to_exitcode(status), peak_kb=used.ru_maxrss, cpu=round(used.ru_utime+used.ru_stime, 3))
 
+def _left_behind(self:Server):
+    with suppress(OSError):
+        for pid in map(int, open(f'/proc/self/task/{os.getpid()}/children').read().split()):
+            if pid not in self.conns.values() and os.getsid(pid)!=os.getsid(0): yield pid
+
 def _reap(self:Server):
     self.woken.recv(4096)
     while pid := (ended := _ended())[0]:
         for c in [c for c,p in self.conns.items() if p==pid]:
             self.conns[c] = None
             with suppress(OSError): _send(c, **ended[1])
+    for pid in self.left_behind(): os.kill(pid, signal.SIGKILL)
 
-Server.reap = _reap
+Server.left_behind,Server.reap = _left_behind,_reap
 
 # %% ../nbs/11_forkserver.ipynb #8c915d8b
 def _kill(pid):
@@ -369,6 +379,11 @@ def _serve(self:Server):
     for pid in filter(None, self.conns.values()):
         _kill(pid)
         os.waitpid(pid, 0)
+    self.conns = {}
+    while left := list(self.left_behind()):
+        for pid in left:
+            os.kill(pid, signal.SIGKILL)
+            os.waitpid(pid, 0)
 
 Server.listen,Server.serve = _listen,_serve
 
