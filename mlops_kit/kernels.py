@@ -202,11 +202,14 @@ def _environment():
     installed = [f for p in sys.path if os.path.isdir(p) for f in os.listdir(p) if f.endswith('.dist-info')]
     return sha256('\n'.join([sys.version, sys.executable, *sorted(installed)]).encode()).hexdigest()[:16]
 
+_UNFIT = dict.fromkeys(['matplotlib_inline', 'wandb'], 'it asks for the shell it is in')
+_UNFIT |= dict.fromkeys(['optuna', 'tqdm.auto', 'tqdm.autonotebook', 'tqdm.notebook'], 'it writes to the screen')
+
 class _Memory:
     "What earlier runs learned about imports"
     def __init__(self, folder):
         self.file = folder and Path(folder)/f'imports-{_environment()}.json'
-        self.seconds,self.left_out,self.learned = {},{},{}
+        self.seconds,self.left_out,self.learned = {},dict(_UNFIT),{}
         with suppress(OSError, ValueError): self.__dict__.update(json.loads(self.file.read_text()) if self.file else {}, file=self.file)
 
     def take(self, messages):
@@ -242,7 +245,8 @@ class Kernels:
     ):
         self.cold,self.never,self.env,self.notice = cold,never,env,notice or (lambda text: None)
         self.memory,self.lock,self.servers = _Memory(cache),threading.Lock(),{}
-        self.needs = {k:self._all_needs(k, v) for k,v in (needs or {}).items()}
+        self.asked = needs or {}
+        self.needs = {k:self._all_needs(k, v) for k,v in self.asked.items()}
         self.broken = None if fork else f'{sys.platform} cannot fork safely'
 
     def __enter__(self):
@@ -315,7 +319,8 @@ def _story_of(kind, messages):
 def _story(self:Kernels)->list: # Sentences
     "Tell what was imported, what was left out and why, and whether kernels had to start cold"
     told = [t for kind,s in self.servers.items() for t in _story_of(kind, s.news())]
-    known = [f'{m} is imported by each notebook itself: {why}' for m,why in self.memory.left_out.items() if not any(t.startswith(m+' is') for t in told)]
-    return told + known + ([f'kernels start cold: {self.broken}'] if self.broken else [])
+    wanted = {_top(m) for needs in self.asked.values() for m in needs}
+    known = [f'{m} is imported by each notebook itself: {why}' for m,why in self.memory.left_out.items() if _top(m) in wanted]
+    return list(dict.fromkeys(told+known)) + ([f'kernels start cold: {self.broken}'] if self.broken else [])
 
 Kernels.story = _story
