@@ -252,12 +252,14 @@ Suite._known_as,Suite._choose = _known_as,_choose
 # %% ../nbs/12_runs.ipynb #fcbacd94
 def _group(self:Suite, case): return self.groups[case.apart]
 
+def _made(self:Suite, case): return [made(f, self.root, self.out) if 'overrides' in case.values else f for f in case.outs]
+
 def _key(self:Suite, case):
-    data,outs = [[placed(f, self.root, self.out) for f in fs] for fs in (case.data, case.outs)]
+    data,outs = [placed(f, self.root, self.out) for f in case.data],self._made(case)
     key = staleness(case.path, case.values, self.root, data=data, outs=outs)
     return json.loads(json.dumps(key if case is self._group(case)[-1] else key | dict(outputs={}), default=str))
 
-Suite._group,Suite._key = _group,_key
+Suite._group,Suite._made,Suite._key = _group,_made,_key
 
 # %% ../nbs/12_runs.ipynb #da311640
 def _look(self:Suite, case):
@@ -424,7 +426,7 @@ Suite._alone = _alone
 _UNWRITABLE = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOTDIR, errno.EFBIG)
 
 def _remember(self:Suite, case, record):
-    outs = [placed(f, self.root, self.out) for f in case.outs] if case is self._group(case)[-1] else []
+    outs = self._made(case) if case is self._group(case)[-1] else []
     key = record['key'] | dict(outputs=fingerprints(outs, self.root))
     self.memory.remember(self._known_as(case), record | dict(key=key, path=_relative(record['path'], self.root)))
     return record
