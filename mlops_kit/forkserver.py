@@ -6,7 +6,8 @@
 __all__ = ['Server']
 
 # %% ../nbs/11_forkserver.ipynb #28800bc5
-import atexit, builtins, ctypes, gc, importlib, io, itertools, json, os, select, signal, socket, sys, sysconfig, tempfile, threading, time, traceback, weakref
+import atexit, builtins, ctypes, gc, importlib, io, itertools, json, logging, os
+import select, signal, socket, sys, sysconfig, tempfile, threading, time, traceback, weakref
 from contextlib import contextmanager, suppress
 from hashlib import sha256
 from importlib.util import find_spec
@@ -143,6 +144,7 @@ def _in_place(request, parent, changes):
     sys.orig_argv = request['cmd']
     if _plain(request['cmd'])==request['cmd']: sys._xoptions.pop('frozen_modules', None)
 
+# %% ../nbs/11_forkserver.ipynb #a8b7d07f
 def _forget_place():
     threading._counter,tempfile.tempdir = itertools.count(1).__next__,None
     if process := sys.modules.get('multiprocessing.process'): process.ORIGINAL_DIR = os.getcwd()
@@ -184,6 +186,33 @@ def _close_files():
         with suppress(Exception): f.close()
 
 # %% ../nbs/11_forkserver.ipynb #a41c98b5
+def _hear_children_on(address):
+    import zmq
+    from ipykernel.iostream import IOPubThread, ZMQStream
+    def listen(self):
+        self._pipe_uuid,pipe = os.urandom(16),self.socket.context.socket(zmq.PULL)
+        pipe.linger = 0
+        pipe.bind(address)
+        self._pipe_in = ZMQStream(pipe, self.io_loop)
+        self._pipe_in.on_recv(self._handle_pipe_msg)
+    def connect(self):
+        context = zmq.Context()
+        pipe = context.socket(zmq.PUSH)
+        pipe.linger = 3000
+        pipe.connect(address)
+        return context,pipe
+    IOPubThread._setup_pipe_in,IOPubThread._setup_pipe_out = listen,connect
+
+def _beside_connection(args):
+    with open(args[args.index('-f')+1]) as f: connection = json.load(f)
+    return f'ipc://{connection["ip"]}-forked' if connection.get('transport')=='ipc' else None
+
+def _log_to_kernel(handlers):
+    for h in filter(None, (ref() for ref in handlers)):
+        for old,new in ((sys.__stdout__, sys.stdout), (sys.__stderr__, sys.stderr)):
+            if getattr(h, 'stream', None) is old: h.setStream(new)
+
+# %% ../nbs/11_forkserver.ipynb #46098991
 def _become(request, ready, learned):
     from ipykernel.kernelapp import IPKernelApp
     known = set(sys.modules)
@@ -192,8 +221,10 @@ def _become(request, ready, learned):
         known.update(new)
         if new: learned(case, sorted(n for n in new if _installed(sys.modules.get(n))))
     sys.argv = [find_spec('ipykernel_launcher').origin, *request['args']]
-    app = IPKernelApp.instance(parent_handle=os.getppid())
+    app,handlers = IPKernelApp.instance(parent_handle=os.getppid()),[*logging._handlerList]
+    if address := _beside_connection(request['args']): _hear_children_on(address)
     app.initialize(sys.argv[1:])
+    _log_to_kernel(handlers)
     atexit.unregister(app.close)
     learn(None)
     app.shell.events.register('post_run_cell', lambda result: learn())
