@@ -248,6 +248,11 @@ class Outcome:
     status:str # As in `mlops_kit.record`
     fields:dict # For the record: `error`, `metrics`, `timings`, `peak_memory_mb`, `exit_signal`, `engine`, `notes`, `log`
 
+def _our_fault(out, lost):
+    started = (out.fields.get('error') or {}).get('type')!='KernelStart'
+    if lost and (out.status=='killed' or not started): return 'the fork server died'
+    if not started and out.fields['engine']=='warm': return f'a forked kernel did not start: {out.fields["error"]["message"]}'
+
 def _once(path, values, env, seed, limits, kernels, source, output, progress, flags):
     eye,nb,exception = _Watch(limits, progress),_prepared(path, values, source, output),None
     client = _client(nb, _wanted(nb, path, flags), eye, kernels, path, seed)
@@ -280,10 +285,10 @@ def run_case(
     kernels = kernels or Kernels(fork=False)
     rest = (source or path.name, output, progress, flags)
     out,lost,cold = _once(*given, kernels, *rest)
-    if lost and (out.status=='killed' or (out.fields.get('error') or {}).get('type')=='KernelStart'):
-        kernels.give_up('the fork server died')
+    if why := _our_fault(out, lost):
+        kernels.give_up(why)
         out,*_ = _once(*given, kernels, *rest)
-        cold = 'the fork server died while it ran'
+        cold = why
     if cold and cold!='asked for': out.fields['notes'] = [*out.fields.get('notes', []), f'its kernel started cold: {cold}']
     return out
 
