@@ -40,7 +40,7 @@ class _Watch:
     "Keep an eye on one kernel"
     def __init__(self, limits, progress=None):
         self.limits,self.progress = limits,progress or (lambda cell, cells: None)
-        self.begun = self.cell_begun = self.why = self.said = self.kernel = None
+        self.begun = self.cell_begun = self.why = self.said = self.kernel = self.last = None
         self.peak,self.shared,self.looked,self.sent,self.ooms = 0.,0.,0.,[],_oom_kills()
 
     def start(self, kernel):
@@ -52,10 +52,12 @@ class _Watch:
     def forked(self): return isinstance(self.kernel, Process) and not self.kernel.cold
 
     def sample(self):
-        "Own memory now, in MB"
+        "Own memory in MB, as it was a moment ago"
+        if time.monotonic()-self.looked<.03: return self.last
         self.looked,memory = time.monotonic(),_memory_mb(self.kernel.pid)
         if memory: self.peak = max(self.peak, memory[0])
-        return memory and round(memory[0], 1)
+        self.last = memory and round(memory[0], 1)
+        return self.last
 
 # %% ../nbs/12_execute.ipynb #617ac5ae
 def _reason(self:_Watch, now):

@@ -250,7 +250,7 @@ def _measure():
     coverage.process_startup()
 
 def _teach(sock, lesson):
-    with suppress(OSError): sock.send(json.dumps(lesson).encode())
+    with suppress(OSError): sock.send(json.dumps(lesson).encode(), socket.MSG_DONTWAIT)
 
 def _child(request, fds, sock, teach, cold, changes):
     parent = os.getppid()
