@@ -21,6 +21,11 @@ def _memory_mb(pid):
     except psutil.Error: return None
     return found.uss/2**20,found.rss/2**20
 
+def _size_mb(pid):
+    import psutil
+    try: return psutil.Process(pid).memory_info().rss/2**20
+    except psutil.Error: return None
+
 # %% ../nbs/12_execute.ipynb #0c881491
 def _oom_kills():
     try: found = re.search(r'^oom_kill (\d+)', Path('/proc/vmstat').read_text(), re.MULTILINE)
@@ -40,24 +45,27 @@ class _Watch:
     "Keep an eye on one kernel"
     def __init__(self, limits, progress=None):
         self.limits,self.progress = limits,progress or (lambda cell, cells: None)
-        self.begun = self.cell_begun = self.why = self.said = self.kernel = self.last = None
+        self.begun = self.cell_begun = self.why = self.said = self.kernel = None
         self.peak,self.shared,self.looked,self.sent,self.ooms = 0.,0.,0.,[],_oom_kills()
 
     def start(self, kernel):
         self.kernel = kernel
         memory = _memory_mb(kernel.pid)
-        if memory and self.forked: self.shared = memory[1]-memory[0]
+        if memory: self.shared = memory[1]-memory[0]
 
     @property
     def forked(self): return isinstance(self.kernel, Process) and not self.kernel.cold
 
     def sample(self):
-        "Own memory in MB, as it was a moment ago"
-        if time.monotonic()-self.looked<.03: return self.last
-        self.looked,memory = time.monotonic(),_memory_mb(self.kernel.pid)
+        "Own memory now, in MB"
+        self.looked,size = time.monotonic(),_size_mb(self.kernel.pid)
+        own = None if size is None else max(0., size-self.shared)
+        self.peak = max(self.peak, own or 0)
+        return own and round(own, 1)
+
+    def last_look(self):
+        memory = _memory_mb(self.kernel.pid)
         if memory: self.peak = max(self.peak, memory[0])
-        self.last = memory and round(memory[0], 1)
-        return self.last
 
 # %% ../nbs/12_execute.ipynb #617ac5ae
 def _reason(self:_Watch, now):
@@ -113,7 +121,8 @@ def _client_class():
 
         def papermill_execute_cells(self):
             self.eye.begun = time.monotonic()
-            super().papermill_execute_cells()
+            try: super().papermill_execute_cells()
+            finally: self.eye.last_look()
 
         def finishes(self, cell, i):
             if self.eye.why or i not in self.wanted: return not self.eye.why
