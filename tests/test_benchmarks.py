@@ -1,0 +1,54 @@
+"The benchmark notebooks with small sizes: they run, and a tool that fails is never a fast tool."
+import json
+import sys
+from pathlib import Path
+
+import nbformat
+import pytest
+from children import QUIET
+from helpers import ROOT, sh
+
+pytestmark = [pytest.mark.full, pytest.mark.xdist_group('bench'), pytest.mark.skipif(sys.platform != 'linux', reason='it forks')]
+KIT = Path(sys.executable).with_name('mlops-kit')
+ENGINES = 'nbs/benchmarks/notebook_engines.ipynb'
+PEERS = ['papermill CLI', 'papermill API', 'nbmake', 'nbclient', 'nbdev_test']
+FRESH = {*PEERS, 'mlops-kit run', 'fork floor'} - {'nbdev_test'}
+SMALL = {'notebooks': 2, 'many': 3, 'rounds': 1, 'unchanged': 10, 'kernels': 2, 'imports': 'numpy'}
+
+
+def bench(**params):
+    "The record of a small run of the benchmark"
+    values = {k: v if isinstance(v, str) else json.dumps(v) for k, v in {**SMALL, **params}.items()}
+    words = [word for k, v in values.items() for word in ('-p', f'{k}={v}')]
+    done = sh([KIT, 'run', ENGINES, '--force', '--json', *words], cwd=ROOT, env=QUIET, ok=False)
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def test_engines():
+    "Every tool runs every notebook, each of ours in a process of its own, and the goals are in the record and on the page"
+    record = bench()
+    assert record['status'] == 'passed', record['error']
+    assert {'floor', 'papermill', 'one_more', 'nbdev', 'unchanged', 'memory', 'goals_met'} <= record['metrics'].keys()
+    assert all(v > 0 for k, v in record['metrics'].items() if k not in ('one_more', 'goals_met'))
+    cells = nbformat.read(Path(record['path'], 'notebook_engines.ipynb'), 4).cells
+    texts = [o.data.get('text/plain', '') for c in cells for o in c.get('outputs', []) if 'data' in o]
+    rows = {line[:13].strip(): line[13:].split() for line in next(t for t in texts if 'processes' in t).splitlines()}
+    assert {t: float(rows[t][2]) for t in FRESH} == dict.fromkeys(FRESH, 2)
+    assert 'nbdev_test' in rows
+    assert '2 kernels: memory warm / cold' in texts[-2]
+
+
+@pytest.mark.parametrize('peer', PEERS)
+def test_peer_that_fails(peer):
+    "A peer whose notebooks fail fails the benchmark, which says whose and why"
+    record = bench(peers=[peer], imports='numpy, no_such_module')
+    assert (record['status'], record['error']['type']) == ('failed', 'ToolFailed')
+    assert record['error']['message'].startswith(f'{peer} ended with exit code')
+    assert 'no_such_module' in record['error']['message']
+
+
+def test_quiet_failure():
+    "An exit code of 0 is not believed when the notebooks did not come to their end"
+    record = bench(peers=[], imports='numpy; raise SystemExit')
+    assert (record['status'], record['error']['type']) == ('failed', 'ToolFailed')
+    assert 'exit code 0, 0 notebooks came to their end' in record['error']['message']
