@@ -1,4 +1,5 @@
 "The first page: every command on it is executed here or shown to be executed elsewhere, and its tree is the real one."
+import json
 import re
 import shlex
 import sys
@@ -65,6 +66,16 @@ def checks(command, image, tmp_path, **_):
     image.run('/bin/bash', '-ec', command, cwd=tmp_path)
 
 
+def any_notebooks(command, image, tmp_path, **_):
+    "In a folder of its own, on notebooks that belong to no project"
+    (tmp_path / 'analyses').mkdir()
+    cell = {'cell_type': 'code', 'id': 'a', 'metadata': {}, 'execution_count': None, 'outputs': [], 'source': 'assert 1 + 1 == 2'}
+    spec = {'kernelspec': {'name': 'python3', 'language': 'python', 'display_name': 'Python 3'}}
+    for name in ('in', 'analyses/sales', 'analyses/costs'):
+        (tmp_path / f'{name}.ipynb').write_text(json.dumps({'cells': [cell], 'metadata': spec, 'nbformat': 4, 'nbformat_minor': 5}))
+    image.run('/bin/bash', '-ec', command, cwd=tmp_path)
+
+
 def in_new_user_test(command, **_):
     "test_as_a_new_user types this, since the child's own page says it too"
     page = (ROOT / 'template/nbs/index.ipynb').read_text(encoding='utf-8')
@@ -76,7 +87,8 @@ HOW = {
     r'mlops-kit new \S+ --data \S+ --target \S+': news, r'mlops-kit data check \S+ \S+': checks,
     r'mlops-kit run nbs --set ci': runs, r'mlops-kit train .*': in_child('trainer.max_epochs=1', 'out=build/readme'),
     r'mlops-kit sweep .*': in_child('hydra.sweeper.n_trials=2', 'trainer.max_epochs=1', 'out=build/readme'),
-    r'mlops-kit (check --fix|runs list|params \S+)': in_child(),
+    r'mlops-kit (check --fix|runs list|params \S+)': in_child(), r'mlops-kit lab': in_child('--help'),
+    r'mlops-kit run analyses/ .*|papermill --engine .*|mlops-kit warm .*': any_notebooks,
     r'cd digits|python -m venv .*|pip install -r requirements.txt|nbdev_export|mlops-kit run nbs': in_new_user_test}
 
 
