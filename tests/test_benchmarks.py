@@ -50,6 +50,6 @@ def test_peer_that_fails(peer):
 
 def test_quiet_failure():
     "An exit code of 0 is not believed when the notebooks did not come to their end"
-    record = bench(peers=[], imports='numpy; raise SystemExit')
+    record = bench(peers=[], imports='numpy, json; raise SystemExit')
     assert (record['status'], record['error']['type']) == ('failed', 'ToolFailed')
     assert 'exit code 0, 0 notebooks came to their end' in record['error']['message']
