@@ -1,7 +1,6 @@
 "What counts as a change of a notebook, and what does not; and which cells run, by nbdev's own word."
 import json
 import os
-import resource
 import shutil
 import sys
 import time
@@ -407,35 +406,3 @@ def test_the_cells_that_run_are_those_of_nbdev(flags, tmp_path):
     ours = {name: run_cells(tmp_path / f'nbs/{name}.ipynb', flags) for name in FRONT}
     assert sorted(ran) == sorted((name, str(i - 1 - len(FRONT[name]))) for name, cells in ours.items() for i, _ in cells[1:])
     assert 0 < len(ran) < len(FRONT) * len(TOPS)
-
-
-HUNDRED = '''
-from pathlib import Path
-from mlops_kit.sources import staleness
-for nb in sorted(Path('nbs').glob('*.ipynb')): staleness(nb, dict(lr=.1), '.', [f'data/{nb.stem}.csv'])
-'''
-
-
-def cpu_seconds(code, cwd):
-    "Processor time of a fresh Python that runs `code`"
-    before = resource.getrusage(resource.RUSAGE_CHILDREN)
-    sh([sys.executable, '-c', code], cwd=cwd)
-    after = resource.getrusage(resource.RUSAGE_CHILDREN)
-    return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
-
-
-@pytest.mark.full
-def test_a_hundred_notebooks_are_keyed_at_once(tmp_path):
-    "A hundred unchanged notebooks, each with a module and 2 MB of data, take 0.2 s from start to end of a process"
-    p = Project(tmp_path)
-    p.cells = [c for c in p.cells if c['cell_type'] == 'code']
-    for i in range(100):
-        p.nb = f'nbs/{i:02}_page.ipynb'
-        p.cells[3]['source'] = f'rows = open("../data/{i:02}_page.csv").read()'
-        p.write(f'data/{i:02}_page.csv', 'row\n' * 500_000)
-        p.save()
-    (tmp_path / 'nbs/03_train.ipynb').unlink()
-    time.sleep(2.1)
-    first = cpu_seconds(HUNDRED, tmp_path)
-    warm = min(cpu_seconds(HUNDRED, tmp_path) for _ in range(7))
-    assert warm < 0.2, f'{warm:.2f} s, and {first:.2f} s the first time'
