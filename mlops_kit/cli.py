@@ -192,6 +192,7 @@ def run(words:list[str]=_words, param:list[str]=_param, set_name:str=_set, jobs:
     "Run notebooks in order of their inputs and outputs, skip what is unchanged, and record each run"
     _project()
     sys.modules.setdefault('rfc3987_syntax', None)
+    from mlops_kit.record import GOOD
     limits = dict(timeout=timeout, cell_timeout=cell_timeout, suite_timeout=suite_timeout, retries=retries)
     which = dict(force=force, resume=resume, last_failed=last_failed, cold=cold, verify_cold=verify_cold, cov=cov, verbose=verbose)
     suite = _suite(words, param, set_name, jobs=jobs, **which, **limits)
@@ -200,7 +201,7 @@ def run(words:list[str]=_words, param:list[str]=_param, set_name:str=_set, jobs:
     try: done = _carry_out(suite, as_json)
     finally:
         if suite.path: _report(suite, html, junit, summary, as_json)
-    if not all(r['status'] in ('passed','skipped','flaky') for r in done): raise typer.Exit(1)
+    if not all(r['status'] in GOOD for r in done): raise typer.Exit(1)
 
 # %% ../nbs/91_cli.ipynb #37a74a82
 _command = Argument(metavar='COMMAND...', help='What to run')

@@ -12,7 +12,7 @@ from hashlib import sha256
 from pathlib import Path
 from .hashes import cache_folder
 from .project import InputError, MachineError, write_json
-from .record import _gone, _me, _new_id, _now, blank_record, read_run_json, unwritable
+from .record import GOOD, _gone, _me, _new_id, _now, blank_record, read_run_json, unwritable
 
 # %% ../nbs/12_journal.ipynb #6137a2d6
 def _clear(path):
@@ -104,8 +104,6 @@ def read_suite(
     return head | dict(events=events, notes=notes, runs=runs, status=status, path=str(path))
 
 # %% ../nbs/12_journal.ipynb #6a7fd0b8
-_GOOD = ('passed', 'flaky', 'skipped')
-
 def _asked(path):
     try: return _header(path)
     except InputError: return None
@@ -122,7 +120,7 @@ def unsettled(
     suite:dict, # As `read_suite` has it
 )->list: # Names of cases
     "What failed in a suite, or was never done"
-    return [r['name'] for r in suite['runs'] if r['status'] not in _GOOD]
+    return [r['name'] for r in suite['runs'] if r['status'] not in GOOD]
 
 # %% ../nbs/12_journal.ipynb #1c3b6a1e
 def _file_name(name):
@@ -151,7 +149,7 @@ class Memory:
         record:dict, # How it ended
     ):
         "Keep a pass; after anything else, forget the key"
-        kept = record if record['status'] in _GOOD else self.recall(name) | dict(key=None)
+        kept = record if record['status'] in GOOD else self.recall(name) | dict(key=None)
         try:
             cache_folder(self.root)
             if kept.get('schema'): write_json(self.file(name), kept)
