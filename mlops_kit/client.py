@@ -25,6 +25,8 @@ class WarmClient(PapermillNotebookClient):
         km.kernel_id = str(uuid.uuid4())
         km.provisioner = WarmProvisioner(kernel_id=km.kernel_id, kernel_spec=km.kernel_spec, parent=km)
         km.provisioner.kernels,km.provisioner.case,km.provisioner.how = self.kernels,self.case,self.how
+        start = km.start_kernel.__func__
+        km.start_kernel = getattr(start, '__wrapped__', start).__get__(km)
         return km
 
     def start_new_kernel(self, **kwargs):

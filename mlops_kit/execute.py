@@ -48,10 +48,11 @@ class _Watch:
         self.begun = self.cell_begun = self.why = self.said = self.kernel = None
         self.peak,self.shared,self.looked,self.sent,self.ooms = 0.,0.,0.,[],_oom_kills()
 
-    def start(self, kernel):
-        self.kernel = kernel
-        memory = _memory_mb(kernel.pid)
-        if memory: self.shared = memory[1]-memory[0]
+    def start(self, kernel, births):
+        "`births` has what kernels have of their own at the beginning, and learns it from the first"
+        self.kernel,size = kernel,_size_mb(kernel.pid) or 0.
+        if self.forked not in births: births[self.forked] = (_memory_mb(kernel.pid) or (size, size))[0]
+        self.shared = max(0., size-births[self.forked])
 
     @property
     def forked(self): return isinstance(self.kernel, Process) and not self.kernel.cold
@@ -113,7 +114,7 @@ def _client_class():
     class Client(WarmClient):
         def start_new_kernel(self, **kwargs):
             super().start_new_kernel(**kwargs)
-            self.eye.start(self.kernel)
+            self.eye.start(self.kernel, self.kernels.births)
 
         async def watch(self):
             self.eye.look()

@@ -11,6 +11,7 @@ import select, signal, socket, sys, sysconfig, tempfile, threading, time, traceb
 from contextlib import contextmanager, suppress
 from hashlib import sha256
 from importlib.util import find_spec
+from types import SimpleNamespace
 
 # %% ../nbs/11_forkserver.ipynb #3a058fa5
 def _send(sock, *fds, **message):
@@ -114,8 +115,12 @@ def _why_cold(request, env):
 # %% ../nbs/11_forkserver.ipynb #c878547d
 def _reseed(seed):
     digest = int.from_bytes(sha256(seed.encode() if seed else os.urandom(16)).digest()[:8], 'big')
-    for name,call in dict(random=lambda m: m.seed(digest), numpy=lambda m: m.random.seed(digest%2**32), torch=lambda m: m.manual_seed(digest>>1)).items():
+    for name,call in dict(random=lambda m: m.seed(digest), numpy=lambda m: m.random.seed(digest%2**32), torch=lambda m: _seed_torch(m, digest>>1)).items():
         if name in sys.modules: call(sys.modules[name])
+
+def _seed_torch(torch, seed):
+    cpu_only = hasattr(torch, 'accelerator') and torch.accelerator.current_accelerator() is None
+    (torch.default_generator if cpu_only else torch).manual_seed(seed)
 
 # %% ../nbs/11_forkserver.ipynb #8ea66d3d
 _PR_SET_PDEATHSIG,_PR_SET_CHILD_SUBREAPER = 1,36
@@ -179,7 +184,6 @@ def _note_stacks():
 def _depth(f): return 0 if isinstance(f, io.TextIOWrapper) else 2 if isinstance(f, (io.BufferedIOBase, io.RawIOBase)) and type(f).__module__=='_io' else 1
 
 def _close_files():
-    gc.collect()
     screens = {id(s) for s in (sys.stdin, sys.stdout, sys.stderr, sys.__stdin__, sys.__stdout__, sys.__stderr__)}
     files = [o for o in gc.get_objects() if issubclass(type(o), io.IOBase) and id(o) not in screens]
     for f in sorted(files, key=_depth):
@@ -207,24 +211,61 @@ def _beside_connection(args):
     with open(args[args.index('-f')+1]) as f: connection = json.load(f)
     return f'ipc://{connection["ip"]}-forked' if connection.get('transport')=='ipc' else None
 
+# %% ../nbs/11_forkserver.ipynb #b2d2c3e4
 def _log_to_kernel(handlers):
     for h in filter(None, (ref() for ref in handlers)):
         for old,new in ((sys.__stdout__, sys.stdout), (sys.__stderr__, sys.stderr)):
             if getattr(h, 'stream', None) is old: h.setStream(new)
 
+# %% ../nbs/11_forkserver.ipynb #b4d2c3e4
+def _children(thread):
+    with open(f'/proc/self/task/{thread}/children') as f: return [*map(int, f.read().split())]
+
+def _has_children():
+    try: return any(map(_children, os.listdir('/proc/self/task')))
+    except OSError: return True
+
+def _look_for_children_if_any(kernel):
+    look = kernel._process_children
+    kernel._process_children = lambda: look() if _has_children() else []
+
+# %% ../nbs/11_forkserver.ipynb #5a1d77e0
+def _places(names):
+    "Which file each module is in, in memory of their own"
+    found = json.loads(json.dumps({n:getattr(sys.modules[n], '__file__', None) for n in names}, default=str))
+    return {n:SimpleNamespace(__file__=f) for n,f in found.items()}
+
+def _latest(known): return [*itertools.islice(reversed(sys.modules), max(0, len(sys.modules)-known))]
+
+# %% ../nbs/11_forkserver.ipynb #8d40aab3
+class _Sys:
+    "`sys`, but for what is imported"
+    def __init__(self, modules): self.__dict__['modules'] = modules
+    def __getattr__(self, name): return getattr(sys, name)
+    def __setattr__(self, name, value): setattr(sys, name, value)
+
+@contextmanager
+def _says_it_has(own):
+    from IPython.core import shellapp
+    from ipykernel import ipkernel
+    shellapp.sys = ipkernel.sys = _Sys(own)
+    try: yield
+    finally: shellapp.sys = ipkernel.sys = sys
+
 # %% ../nbs/11_forkserver.ipynb #46098991
-def _become(request, ready, learned):
+def _become(request, ready, learned, own):
     from ipykernel.kernelapp import IPKernelApp
-    known = set(sys.modules)
+    known = len(sys.modules)
     def learn(case=request.get('case')):
-        new = set(sys.modules)-known
-        known.update(new)
-        if new: learned(case, sorted(n for n in new if _installed(sys.modules.get(n))))
+        nonlocal known
+        new,known = _latest(known),len(sys.modules)
+        if new: learned(case, sorted(n for n in new if _installed(sys.modules[n])))
     sys.argv = [find_spec('ipykernel_launcher').origin, *request['args']]
     app,handlers = IPKernelApp.instance(parent_handle=os.getppid()),[*logging._handlerList]
     if address := _beside_connection(request['args']): _hear_children_on(address)
-    app.initialize(sys.argv[1:])
+    with _says_it_has(own): app.initialize(sys.argv[1:])
     _log_to_kernel(handlers)
+    _look_for_children_if_any(app.kernel)
     atexit.unregister(app.close)
     learn(None)
     app.shell.events.register('post_run_cell', lambda result: learn())
@@ -252,7 +293,7 @@ def _measure():
 def _teach(sock, lesson):
     with suppress(OSError): sock.send(json.dumps(lesson).encode(), socket.MSG_DONTWAIT)
 
-def _child(request, fds, sock, teach, cold, changes):
+def _child(request, fds, sock, teach, cold, changes, own):
     parent = os.getppid()
     _alone(fds, [sock.fileno(), teach.fileno()])
     _in_place(request, parent, {} if cold else changes)
@@ -267,7 +308,7 @@ def _child(request, fds, sock, teach, cold, changes):
     gc.enable()
     _reseed(request.get('seed'))
     _measure()
-    _become(request, ready, lambda *lesson: _teach(teach, lesson))
+    _become(request, ready, lambda *lesson: _teach(teach, lesson), own)
     for s in (sys.__stdout__, sys.__stderr__): s.flush()
 
 # %% ../nbs/11_forkserver.ipynb #be9e251c
@@ -280,6 +321,7 @@ class Server:
         self.changed,self.queue,self.shell,self.tried = {},[*(_SHELL if shell else ()), *modules],shell,set()
         self.listener,self.owner = socket.socket(fileno=listener),socket.socket(fileno=owner)
         self.conns,self.waiting = {socket.socket(fileno=fd):int(pid) for pid,fd in (kernels or {}).items()},[]
+        self.kernels_own,self.own = set(_SHELL),_places(sys.modules)
         self.woken,self.wake = socket.socketpair()
         self.lessons,self.teach = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
         for s in (self.woken, self.wake): s.setblocking(False)
@@ -299,9 +341,10 @@ def _import_next(self:Server):
     module = self.queue.pop(0)
     self.tried.add(module)
     if module in sys.modules or module.split('.')[0] in self.never or any(f'{module}.'.startswith(f'{m}.') for m in self.left_out): return
-    before = dict(os.environ)
+    before,known = dict(os.environ),len(sys.modules)
     done = _load(module)
     self.changed[module] = dict(os.environ.items()-before.items())
+    if module in self.kernels_own: self.own |= _places(_latest(known))
     self.tell(**done)
     if done['why']: self.restart(module)
     if not self.queue: gc.freeze()
@@ -328,6 +371,7 @@ def _learn(self:Server):
     case,names = json.loads(self.lessons.recv(1<<20))
     new = [n for n in names if n not in sys.modules and n not in self.queue]
     if new: self.tell(learned=new, case=case)
+    if case is None: self.kernels_own.update(new)
     self.queue = [*new, *self.queue] if case is None else [*self.queue, *new]
 
 Server.learn = _learn
@@ -348,7 +392,7 @@ def _fork(self:Server, sock, request, fds):
     pid = os.fork()
     if not pid:
         code = 1
-        try: code = _child(request, fds, sock, self.teach, cold, self.changes(request['needs'])) or 0
+        try: code = _child(request, fds, sock, self.teach, cold, self.changes(request['needs']), self.own) or 0
         except BaseException: traceback.print_exc(file=sys.__stderr__)
         finally: os._exit(code)
     for fd in fds: os.close(fd)
@@ -365,7 +409,7 @@ def _ended():
 
 def _left_behind(self:Server):
     with suppress(OSError):
-        for pid in map(int, open(f'/proc/self/task/{os.getpid()}/children').read().split()):
+        for pid in _children(os.getpid()):
             if pid not in self.conns.values() and os.getsid(pid)!=os.getsid(0): yield pid
 
 def _reap(self:Server):

@@ -244,7 +244,7 @@ class Kernels:
         fork:bool=sys.platform=='linux', # Can this system fork safely?
     ):
         self.cold,self.never,self.env,self.notice = cold,never,env,notice or (lambda text: None)
-        self.memory,self.lock,self.servers = _Memory(cache),threading.Lock(),{}
+        self.memory,self.lock,self.servers,self.births = _Memory(cache),threading.Lock(),{},{}
         self.asked = needs or {}
         self.needs = {k:self._all_needs(k, v) for k,v in self.asked.items()}
         self.broken = None if fork else f'{sys.platform} cannot fork safely'
