@@ -292,18 +292,26 @@ def test_no_more_memory(faults):
     assert (records['a']['error']['type'], records['a']['error']['cell']) == ('MemoryError', 1)
 
 
-@contextmanager
-def memory_group(megabytes):
-    "A control group that may use so much memory, below our own, where that may be divided (version 2)"
-    own = [line[3:] for line in Path('/proc/self/cgroup').read_text().splitlines() if line.startswith('0::')]
-    top = Path('/sys/fs/cgroup', *(o.lstrip('/') for o in own))
+def memory_limit():
+    "Where control groups that limit memory can be made, and the limit's name; version 1, or version 2 where ours hands it on"
+    rows = [line.split(':', 2) for line in Path('/proc/self/cgroup').read_text().splitlines()]
+    own = {name: path.lstrip('/') for _, names, path in rows for name in names.split(',')}
+    if 'memory' in own: return Path('/sys/fs/cgroup/memory', own['memory']), 'memory.limit_in_bytes'
+    top = Path('/sys/fs/cgroup', own.get('', ''))
     given = top / 'cgroup.subtree_control'
     if not given.exists() or 'memory' not in given.read_text().split(): pytest.skip(f'{top} hands no memory limits on (cgroup v2)')
+    return top, 'memory.max'
+
+
+@contextmanager
+def memory_group(megabytes):
+    "A control group that may use so much memory, below our own"
+    top, limit = memory_limit()
     group = top / f'faults-{uuid.uuid4().hex[:8]}'
     try: group.mkdir()
     except OSError as e: pytest.skip(f'no control group can be made in {top}: {e.strerror}')
     try:
-        (group / 'memory.max').write_text(f'{megabytes}M')
+        (group / limit).write_text(f'{megabytes}M')
         with suppress(OSError): (group / 'memory.swap.max').write_text('0')
         yield group
     finally: group.rmdir()

@@ -160,7 +160,7 @@ SAME = {
     'data touched': lambda p: os.utime(p.root / 'data/a.csv'),
     'data written again': lambda p: p.write('data/a.csv', FILES['data/a.csv']),
     'data that is not read': lambda p: p.edit('data/apart.csv', '5', '6'),
-    'lock comment': lambda p: p.edit('constraints.txt', '# pinned', '# for now'),
+    'lock comment': lambda p: p.edit('constraints.txt', '# pinned', '# pinned by hand'),
     'README edited': lambda p: p.edit('README.md', 'Project', 'A project'),
     'variable that is not read': lambda p: p.env('TAKE_OFF', 'x'),
     'all files written again': checked_out,
