@@ -51,8 +51,9 @@ class _Watch:
     def start(self, kernel, births):
         "`births` has what kernels have of their own at the beginning, and learns it from the first"
         self.kernel,size = kernel,_size_mb(kernel.pid) or 0.
-        if self.forked not in births: births[self.forked] = (_memory_mb(kernel.pid) or (size, size))[0]
-        self.shared = max(0., size-births[self.forked])
+        memory = None if self.forked in births else _memory_mb(kernel.pid)
+        if memory: births[self.forked] = memory[0]
+        self.shared = max(0., size-births.get(self.forked, size))
 
     @property
     def forked(self): return isinstance(self.kernel, Process) and not self.kernel.cold
