@@ -49,11 +49,11 @@ class _Watch:
         self.peak,self.shared,self.looked,self.sent,self.ooms = 0.,0.,0.,[],_oom_kills()
 
     def start(self, kernel, births):
-        "`births` has what kernels have of their own at the beginning, and learns it from the first"
-        self.kernel,size = kernel,_size_mb(kernel.pid) or 0.
-        memory = None if self.forked in births else _memory_mb(kernel.pid)
-        if memory: births[self.forked] = memory[0]
-        self.shared = max(0., size-births.get(self.forked, size))
+        "`births` has what a forked kernel has of its own at the beginning, as soon as one is there"
+        self.kernel = kernel
+        own,size = (births[0],_size_mb(kernel.pid)) if births and self.forked else _memory_mb(kernel.pid) or (None,None)
+        if own and self.forked and not births: births.append(own)
+        self.shared = max(0., size-own) if own and size else 0.
 
     @property
     def forked(self): return isinstance(self.kernel, Process) and not self.kernel.cold

@@ -184,6 +184,7 @@ def _note_stacks():
 def _depth(f): return 0 if isinstance(f, io.TextIOWrapper) else 2 if isinstance(f, (io.BufferedIOBase, io.RawIOBase)) and type(f).__module__=='_io' else 1
 
 def _close_files():
+    gc.collect()
     screens = {id(s) for s in (sys.stdin, sys.stdout, sys.stderr, sys.__stdin__, sys.__stdout__, sys.__stderr__)}
     files = [o for o in gc.get_objects() if issubclass(type(o), io.IOBase) and id(o) not in screens]
     for f in sorted(files, key=_depth):
@@ -238,17 +239,22 @@ def _places(names):
 def _latest(known): return [*itertools.islice(reversed(sys.modules), max(0, len(sys.modules)-known))]
 
 # %% ../nbs/11_forkserver.ipynb #8d40aab3
+class _Spared:
+    "The modules that are there now, of which nobody makes a list before it is asked for"
+    def __init__(self): self.known = len(sys.modules)
+    def __rsub__(self, names): return names & {*_latest(self.known)}
+
 class _Sys:
-    "`sys`, but for what is imported"
-    def __init__(self, modules): self.__dict__['modules'] = modules
-    def __getattr__(self, name): return getattr(sys, name)
+    "`sys`, whose modules are these, and those that are imported from now on"
+    def __init__(self, own): self.__dict__.update(own=own, known=len(sys.modules))
+    def __getattr__(self, name): return self.own | _places(_latest(self.known)) if name=='modules' else getattr(sys, name)
     def __setattr__(self, name, value): setattr(sys, name, value)
 
 @contextmanager
 def _says_it_has(own):
     from IPython.core import shellapp
     from ipykernel import ipkernel
-    shellapp.sys = ipkernel.sys = _Sys(own)
+    shellapp.sys,ipkernel.sys = _Sys({}),_Sys(own)
     try: yield
     finally: shellapp.sys = ipkernel.sys = sys
 
@@ -259,11 +265,12 @@ def _become(request, ready, learned, own):
     def learn(case=request.get('case')):
         nonlocal known
         new,known = _latest(known),len(sys.modules)
-        if new: learned(case, sorted(n for n in new if _installed(sys.modules[n])))
+        if new: learned(case, sorted(n for n in new if _installed(sys.modules.get(n))))
     sys.argv = [find_spec('ipykernel_launcher').origin, *request['args']]
     app,handlers = IPKernelApp.instance(parent_handle=os.getppid()),[*logging._handlerList]
     if address := _beside_connection(request['args']): _hear_children_on(address)
     with _says_it_has(own): app.initialize(sys.argv[1:])
+    app.shell._sys_modules_keys = _Spared()
     _log_to_kernel(handlers)
     _look_for_children_if_any(app.kernel)
     atexit.unregister(app.close)
@@ -316,12 +323,12 @@ _SHELL = 'ipykernel.kernelapp ipykernel.ipkernel ipykernel.zmqshell ipykernel.de
 
 class Server:
     "What the process knows"
-    def __init__(self, listener, owner, modules=(), shell=True, never=(), left_out=(), kernels=None):
+    def __init__(self, listener, owner, modules=(), own=(), shell=True, never=(), left_out=(), kernels=None):
         self.env,self.asked,self.never,self.left_out = dict(os.environ),list(modules),set(never),set(left_out)
         self.changed,self.queue,self.shell,self.tried = {},[*(_SHELL if shell else ()), *modules],shell,set()
         self.listener,self.owner = socket.socket(fileno=listener),socket.socket(fileno=owner)
         self.conns,self.waiting = {socket.socket(fileno=fd):int(pid) for pid,fd in (kernels or {}).items()},[]
-        self.kernels_own,self.own = set(_SHELL),_places(sys.modules)
+        self.kernels_own,self.own = {*_SHELL, *own},_places(sys.modules)
         self.woken,self.wake = socket.socketpair()
         self.lessons,self.teach = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
         for s in (self.woken, self.wake): s.setblocking(False)
@@ -347,7 +354,6 @@ def _import_next(self:Server):
     if module in self.kernels_own: self.own |= _places(_latest(known))
     self.tell(**done)
     if done['why']: self.restart(module)
-    if not self.queue: gc.freeze()
 
 def _written_to(f, state):
     "The number of an open file that says `state`, for the process that takes over"
@@ -359,7 +365,7 @@ def _written_to(f, state):
 def _restart(self:Server, module):
     kernels = {pid:c.fileno() for c,pid in self.conns.items() if pid}
     for fd in (self.listener.fileno(), self.owner.fileno(), *kernels.values()): os.set_inheritable(fd, True)
-    state = dict(listener=self.listener.fileno(), owner=self.owner.fileno(), modules=self.asked, shell=self.shell,
+    state = dict(listener=self.listener.fileno(), owner=self.owner.fileno(), modules=self.asked, own=[*self.kernels_own], shell=self.shell,
         never=[*self.never], left_out=[*self.left_out, module], kernels=kernels)
     with tempfile.TemporaryFile('w+') as f:
         os.execve(sys.executable, [sys.executable, *_flags(), __file__, _written_to(f, state)], self.env)
@@ -450,7 +456,9 @@ def _listen(self:Server):
 def _serve(self:Server):
     while self.listen():
         self.waiting = [w for w in self.waiting if not self.fork(*w)]
-        if self.queue: self.import_next()
+        if self.queue:
+            self.import_next()
+            if not self.queue: gc.freeze()
     for pid in filter(None, self.conns.values()):
         _kill(pid)
         os.waitpid(pid, 0)

@@ -93,6 +93,7 @@ class ForkServer:
     "A process that imports `modules`, and forks kernels from itself"
     def __init__(self,
         modules=(), # To import at once, in this order
+        own=(), # Which of them a kernel imports in any case
         shell:bool=True, # Import `ipykernel` too; without it every kernel starts cold
         never=(), # Top-level names that are not to be imported: the project under test
         left_out=(), # Modules that turned out to be unfit
@@ -103,7 +104,7 @@ class ForkServer:
         listener.bind(self.address)
         listener.listen(256)
         fds = dict(listener=listener.fileno(), owner=its.fileno())
-        state = fds | dict(modules=[*modules], shell=shell, never=[*never], left_out=[*left_out])
+        state = fds | dict(modules=[*modules], own=[*own], shell=shell, never=[*never], left_out=[*left_out])
         with listener,its: self.process = _start(self.folder, state, fds.values(), env)
 
 # %% ../nbs/11_kernels.ipynb #3f25b487
@@ -244,7 +245,7 @@ class Kernels:
         fork:bool=sys.platform=='linux', # Can this system fork safely?
     ):
         self.cold,self.never,self.env,self.notice = cold,never,env,notice or (lambda text: None)
-        self.memory,self.lock,self.servers,self.births = _Memory(cache),threading.Lock(),{},{}
+        self.memory,self.lock,self.servers,self.births = _Memory(cache),threading.Lock(),{},[]
         self.asked = needs or {}
         self.needs = {k:self._all_needs(k, v) for k,v in self.asked.items()}
         self.broken = None if fork else f'{sys.platform} cannot fork safely'
@@ -272,7 +273,9 @@ def _modules(self:Kernels, kind):
 def _server(self:Kernels, kind):
     with self.lock:
         if kind not in self.servers:
-            given = dict(shell=False) if kind=='cold' else dict(modules=self._modules(kind), never=self.never, left_out=self.memory.left_out)
+            own = self.memory.learned.get('', [])
+            warm = dict(modules=self._modules(kind), own=own, never=self.never, left_out=self.memory.left_out)
+            given = dict(shell=False) if kind=='cold' else warm
             self.servers[kind] = ForkServer(env=self.env, **given)
         return self.servers[kind]
 

@@ -296,7 +296,9 @@ def memory_limit():
     "Where control groups that limit memory can be made, and the limit's name; version 1, or version 2 where ours hands it on"
     rows = [line.split(':', 2) for line in Path('/proc/self/cgroup').read_text().splitlines()]
     own = {name: path.lstrip('/') for _, names, path in rows for name in names.split(',')}
-    if 'memory' in own: return Path('/sys/fs/cgroup/memory', own['memory']), 'memory.limit_in_bytes'
+    if 'memory' in own:
+        top = Path('/sys/fs/cgroup/memory')
+        return next(p for p in (top / own['memory'], top) if p.exists()), 'memory.limit_in_bytes'
     top = Path('/sys/fs/cgroup', own.get('', ''))
     given = top / 'cgroup.subtree_control'
     if not given.exists() or 'memory' not in given.read_text().split(): pytest.skip(f'{top} hands no memory limits on (cgroup v2)')
@@ -313,6 +315,7 @@ def memory_group(megabytes):
     try:
         (group / limit).write_text(f'{megabytes}M')
         with suppress(OSError): (group / 'memory.swap.max').write_text('0')
+        with suppress(OSError): (group / 'memory.memsw.limit_in_bytes').write_text(f'{megabytes}M')
         yield group
     finally: group.rmdir()
 

@@ -113,7 +113,7 @@ def test_corpus_says_what_papermill_says(corpus, name):
 @pytest.mark.xdist_group('corpus')
 def test_corpus_leaves_what_papermill_leaves(corpus):
     "What is written at the very end is written: by exit hooks, destructors and threads that were still alive"
-    assert {'atexit.txt', 'kept.txt', 'rows.csv', 'thread.txt', 'last.txt'} <= corpus.files[0].keys()
+    assert {'atexit.txt', 'circle.txt', 'kept.txt', 'rows.csv', 'thread.txt', 'last.txt'} <= corpus.files[0].keys()
     changing = {'rows.db', 'cancelled.txt'}
     found = [{n: None if n in changing else b for n, b in f.items()} for f in corpus.files]
     assert found[0] == found[1] == found[2]
