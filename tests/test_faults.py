@@ -385,7 +385,7 @@ def test_two_suites_at_once(faults, seed):
 @seeds(2, 20)
 def test_fork_server_killed(faults, seed):
     "When the process that forks is killed, its notebooks run again cold; that is said once, and all pass"
-    project(faults.cwd, **books(8, 'import time\ntime.sleep(.3)'))
+    project(faults.cwd, **books(8, 'import time\ntime.sleep(1)'))
     process = faults.start('nbs -j 3')
     server = faults.server(process)
     time.sleep(faults.rng.uniform(0, 2))
