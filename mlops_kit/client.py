@@ -33,6 +33,22 @@ class WarmClient(PapermillNotebookClient):
         super().start_new_kernel(**kwargs)
         self.kernel = self.km.provisioner.process
 
+# %% ../nbs/12_client.ipynb #262d7953
+async def _hear(self:WarmClient, channel, types, ask):
+    end,asked = time.monotonic()+self.startup_timeout,0
+    while time.monotonic()<end:
+        if time.monotonic()-asked>1: asked = ask() and time.monotonic()
+        await self.watch()
+        try: message = await channel.get_msg(timeout=.1)
+        except Empty: message = dict(msg_type=None)
+        if message['msg_type'] in types: return
+        if not await self.km._async_is_alive(): raise RuntimeError('the kernel died before it was ready')
+    raise RuntimeError(f'the kernel was not ready after {self.startup_timeout:g} s')
+
+async def _watch(self:WarmClient): "Called while something is waited for"
+
+WarmClient._hear,WarmClient.watch = _hear,_watch
+
 # %% ../nbs/12_client.ipynb #262d7954
 async def _start_client(self:WarmClient):
     self.km.context.reconnect_ivl = 10
@@ -46,21 +62,10 @@ async def _start_client(self:WarmClient):
     await run_hook(self.on_notebook_start, notebook=self.nb)
     return self.kc
 
-async def _welcomed(self:WarmClient):
-    end,asked = time.monotonic()+self.startup_timeout,0
-    while time.monotonic()<end:
-        if time.monotonic()-asked>1: asked = self.kc.kernel_info() and time.monotonic()
-        await self.watch()
-        try: message = await self.kc.iopub_channel.get_msg(timeout=.1)
-        except Empty: message = dict(msg_type=None)
-        if message['msg_type'] in ('iopub_welcome', 'status'): return
-        if not await self.km._async_is_alive(): raise RuntimeError('the kernel died before it was ready')
-    raise RuntimeError(f'the kernel was not ready after {self.startup_timeout:g} s')
-
-async def _watch(self): "Called while something is waited for"
+async def _welcomed(self:WarmClient): await self._hear(self.kc.iopub_channel, ('iopub_welcome', 'status'), self.kc.kernel_info)
 
 WarmClient.async_start_new_kernel_client,WarmClient.start_new_kernel_client = _start_client,run_sync(_start_client)
-WarmClient._welcomed,WarmClient.watch = _welcomed,_watch
+WarmClient._welcomed = _welcomed
 
 # %% ../nbs/12_client.ipynb #7df83d5e
 async def _stop_kernel(self:WarmClient):

@@ -6,10 +6,11 @@
 __all__ = ['Limits', 'kernel_env', 'Outcome', 'run_case', 'differences']
 
 # %% ../nbs/12_execute.ipynb #17adfeb7
-import functools, itertools, json, logging, os, re, signal, tempfile, threading, time
+import functools, inspect, itertools, json, logging, os, re, signal, tempfile, threading, time
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from . import forkserver
 from .kernels import Kernels, Process, Stopped
 from .record import METRICS_MIME, describe_error
 from .cells import run_cells
@@ -46,6 +47,7 @@ class _Watch:
     def __init__(self, limits, progress=None):
         self.limits,self.progress = limits,progress or (lambda cell, cells: None)
         self.begun = self.cell_begun = self.why = self.said = self.kernel = None
+        self.tells = False
         self.peak,self.shared,self.looked,self.sent,self.ooms = 0.,0.,0.,[],_oom_kills()
 
     def start(self, kernel, births):
@@ -86,28 +88,40 @@ def _look(self:_Watch):
     if self.why and self.kernel: self._press(now-self.asked)
 
 def _press(self:_Watch, waited):
-    for after,number in ((0, signal.SIGUSR1), (.2, signal.SIGINT), (2, signal.SIGTERM), (4, signal.SIGKILL)):
-        if waited<after or number in self.sent: continue
-        self.sent.append(number)
-        if number!=signal.SIGUSR1: self._signal(number)
-        elif self.forked: self._signal(number, os.kill)
+    for after,name in ((0, 'SIGUSR1'), (.2, 'SIGINT'), (2, 'SIGTERM'), (4, 'SIGKILL')):
+        if waited<after or name in self.sent: continue
+        self.sent.append(name)
+        if name!='SIGUSR1': self._signal(name)
+        elif self.tells: self._signal(name, os.kill)
 
 _Watch._reason,_Watch.look,_Watch._press = _reason,_look,_press
 
 # %% ../nbs/12_execute.ipynb #5f01c8c4
-def _signal(self:_Watch, number, how=os.killpg):
-    with suppress(ProcessLookupError, PermissionError): how(self.kernel.pid, number)
+def _kill_tree(pid):
+    import psutil
+    with suppress(psutil.Error):
+        for p in [*psutil.Process(pid).children(recursive=True), psutil.Process(pid)]: p.kill()
+
+def _signal(self:_Watch, name, how=getattr(os, 'killpg', None)):
+    if how is None: return _kill_tree(self.kernel.pid)
+    with suppress(ProcessLookupError, PermissionError): how(self.kernel.pid, getattr(signal, name))
 
 def _end(self:_Watch):
     "Leave nothing of the kernel behind"
     if self.kernel is None: return
-    self._signal(signal.SIGKILL)
+    self._signal('SIGKILL')
     used = getattr(self.kernel, 'used', {}).get('peak_kb', 0)/1024
     self.peak = max(self.peak, used-self.shared)
 
 _Watch._signal,_Watch.end = _signal,_end
 
 # %% ../nbs/12_execute.ipynb #825048d0
+@functools.cache
+def _telling():
+    tells = [inspect.getsource(f) for f in (forkserver._waits, forkserver._note_stacks)]
+    source = '\n'.join(['import os, signal', 'from contextlib import suppress', *tells, '_note_stacks()'])
+    return f'exec(compile({source!r}, {forkserver.__file__!r}, "exec"), {{}})'
+
 @functools.cache
 def _client_class():
     from mlops_kit.client import WarmClient
@@ -116,6 +130,14 @@ def _client_class():
         def start_new_kernel(self, **kwargs):
             super().start_new_kernel(**kwargs)
             self.eye.start(self.kernel, self.kernels.births)
+
+        async def _welcomed(self):
+            await super()._welcomed()
+            can_learn = hasattr(signal, 'SIGUSR1') and self.km.kernel_spec.language=='python'
+            if can_learn and not self.eye.forked: await self._hear(self.kc.shell_channel, ['execute_reply'], self._learn_to_tell)
+            self.eye.tells = can_learn
+
+        def _learn_to_tell(self): return self.kc.execute(_telling(), silent=True, store_history=False)
 
         async def watch(self):
             self.eye.look()
@@ -193,7 +215,7 @@ def _collected(nb):
     return dict(metrics=metrics, timings=[_timing(n, c.metadata.papermill) for n,c in ran])
 
 # %% ../nbs/12_execute.ipynb #9466b5e4
-_theirs = re.compile(r'File \S*(site-packages|/lib/python3|forkserver\.py)')
+_theirs = re.compile(r'File \S*(site-packages|/lib/python3|forkserver\.py|<frozen )')
 
 def _trim(frames):
     frames = [re.sub(r'\x1b\[[0-9;]*m', '', f) for f in frames if '-----' not in f[:20]]
