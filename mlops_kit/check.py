@@ -85,7 +85,7 @@ def broken_configs(
     "Which choices of which config groups do not compose"
     from mlops_kit.train import compose
     folder,bad = Path(root)/'configs',{}
-    choices = [f.relative_to(folder).with_suffix('') for f in sorted(folder.glob('*/*.yaml')) if f.parent.name!='notebooks']
+    choices = [f.relative_to(folder).with_suffix('') for f in sorted(folder.glob('*/**/*.yaml')) if f.parent.name!='notebooks']
     for o in ['', *(f'{c.parent.as_posix()}={c.name}' for c in choices)]:
         try: compose([o] if o else [], root=root)
         except Exception as e: bad[o or 'train'] = str(e).strip().splitlines()[0]

@@ -48,7 +48,7 @@ def _json(obj):
 
 # %% ../nbs/91_cli.ipynb #03e29658
 _as_json = Option(False, '--json', help='For programs')
-_file = Argument(help='CSV or Parquet')
+_file = Argument(None, metavar='FILE', help='A file or URL: CSV, Excel, JSON lines or Parquet')
 _target = Option(None, metavar='COLUMN', help='The column to predict')
 
 # %% ../nbs/91_cli.ipynb #b273c53f
@@ -61,7 +61,7 @@ def _pairs(items, flag):
 # %% ../nbs/91_cli.ipynb #e9b3374e
 _dest = Argument(metavar='DEST', help='Folder of the new project: not there yet, or empty')
 _answer = Option([], '-d', '--answer', metavar='NAME=VALUE', help='Answer a question of the template')
-_own = Option(None, metavar='FILE', help='Build on your own table (CSV or Parquet)')
+_own = Option(None, metavar='FILE', help='Build on your own table: a file or URL (CSV, Excel, JSON lines, Parquet)')
 _from = Option(None, '--from', metavar='PATH|URL', help='Template; by default the one this mlops-kit belongs to')
 _ref = Option(None, help='Tag, branch or commit of the template')
 _yes = Option(False, '--defaults', '-y', help='Ask nothing')
@@ -296,27 +296,49 @@ app.add_typer(data, name='data')
 
 _key = Option(None, metavar='COLUMN', help='The column that names a row')
 _out = Option('-', '-o', metavar='FILE', help='Where to write it; - shows it')
+_query = Option(None, metavar='SQL', help='Ask a database instead of reading a file')
+_variable = Option('DATABASE_URL', help='The environment variable with the address of the database, user and password')
 
 @verb('mlops-kit data infer my.csv --target price -o contracts/table.yaml', on=data, name='infer')
-def data_infer(file:str=_file, target:str=_target, key:str=_key, out:str=_out):
+def data_infer(file:str=_file, target:str=_target, key:str=_key, query:str=_query, variable:str=_variable, out:str=_out):
     "Write the contract that a table suggests"
     _project()
-    from mlops_kit.data import infer_contract, read_table, save_contract
-    contract = infer_contract(read_table(file), target, key)
+    from mlops_kit.data import from_sql, infer_contract, read_table, save_contract
+    from mlops_kit.project import InputError
+    if bool(file)==bool(query): raise InputError('data infer takes a FILE or a --query')
+    contract = infer_contract(from_sql(query, variable) if query else read_table(file), target, key)
     if out!='-': return print(save_contract(contract, out) or out)
     import yaml
     print(yaml.safe_dump(contract, sort_keys=False, allow_unicode=True))
 
 # %% ../nbs/91_cli.ipynb #483bb46c
-_contract = Argument(help='A YAML file made by `data infer`')
+_asked = Argument(None, metavar='[FILE CONTRACT] [OVERRIDE...]', help="A table and its contract; by default the project's own, with Hydra overrides")
+_failing = Option(None, '--failures', metavar='FILE', help='Write every value that breaks a rule there, as CSV')
 
+def _to_check(words):
+    from mlops_kit.data import load_contract, read_batches
+    from mlops_kit.project import InputError
+    paths,overrides = _split_words(words or [])
+    if len(paths)==2: return paths[0],load_contract(paths[1]),lambda: read_batches(paths[0])
+    if paths: raise InputError('data check takes a table and its contract, or, in a project, neither')
+    from hydra.utils import instantiate
+    from mlops_kit.train import compose
+    cfg = compose(overrides)
+    contract = load_contract(cfg.data.contract)
+    return contract.get('table', 'the table'),contract,lambda: iter([instantiate(cfg.data.source)()])
+
+# %% ../nbs/91_cli.ipynb #483bb46d
 @verb('mlops-kit data check my.csv contracts/table.yaml', on=data, name='check')
-def data_check(file:str=_file, contract:str=_contract, as_json:bool=_as_json):
+def data_check(words:list[str]=_asked, failing:str=_failing, as_json:bool=_as_json):
     "List every way in which a table breaks its contract"
     _project()
-    from mlops_kit.data import check_table, load_contract, read_table
-    bad = check_table(read_table(file), load_contract(contract))
+    from mlops_kit.data import check_table, failures
+    name,contract,pieces = _to_check(words)
+    bad = check_table(pieces(), contract)
     if as_json: _json(bad.to_dict('records'))
     elif len(bad): _table(bad.itertuples(index=False), *bad.columns)
-    else: print(f'{file} keeps its contract')
+    else: print(f'{name} keeps its contract')
+    if failing:
+        import pandas as pd
+        failures(pd.concat(pieces(), ignore_index=True), contract).to_csv(failing, index=False)
     if len(bad): raise typer.Exit(1)

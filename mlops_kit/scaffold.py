@@ -49,7 +49,7 @@ def template_source(
 OwnData = namedtuple('OwnData', 'file contract')
 
 def own_data(
-    file, # CSV or Parquet
+    file, # A file or URL that `read_table` can read
     target:str=None, # The column to predict
 )->OwnData: # The absolute path, and the inferred contract
     "Read a table and make sure that a project can be built on it"
@@ -59,14 +59,15 @@ def own_data(
     df = read_table(file)
     contract = infer_contract(df, target)
     require_usable(df, contract)
-    return OwnData(Path(file).resolve(), contract)
+    return OwnData(str(file) if '://' in str(file) else Path(file).resolve(), contract)
 
 # %% ../nbs/90_scaffold.ipynb #0db7c206
 _carried = 50*2**20 # Bytes: hosts of git repos warn above
 
 def _home(own):
     "Where the project finds the table"
-    return f'data/raw/{own.file.name}' if own.file.stat().st_size<=_carried else str(own.file)
+    small = isinstance(own.file, Path) and own.file.is_file() and own.file.stat().st_size<=_carried
+    return f'data/raw/{own.file.name}' if small else str(own.file)
 
 # %% ../nbs/90_scaffold.ipynb #c2a25847
 def _unasked(given, worker):
@@ -126,7 +127,7 @@ def _place(dest, own):
     "Put the user's table and its contract where the chapters look"
     from mlops_kit.data import save_contract
     home = dest/_home(own)
-    if home!=own.file:
+    if home!=own.file and isinstance(own.file, Path):
         home.parent.mkdir(parents=True, exist_ok=True)
         shutil.copy2(own.file, home)
     save_contract(own.contract, dest/'contracts'/'table.yaml')

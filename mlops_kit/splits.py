@@ -11,7 +11,8 @@ import numpy as np, pandas as pd
 from pandas.api import types
 from .contracts import MIN_ROWS, _known, features
 from .project import InputError
-from .tables import _mix, _plain, _row_hashes
+from .fingerprints import _mix, _row_hashes
+from .tables import _plain
 
 # %% ../nbs/19_splits.ipynb #01ba78dc
 def bucket(
@@ -69,12 +70,13 @@ def _deal(at, valid, test):
 
 # %% ../nbs/19_splits.ipynb #da54cfa3
 def _units(df, contract):
-    if contract.get('split')=='key':
-        key = contract.get('key')
-        if not key: raise InputError('the contract says `split: key` and names no `key`')
-        _known(df, 'key', key)
-        if df[key].isna().any(): raise InputError(f'{df[key].isna().sum()} rows have no key "{key}": fill it in, or set `split: rows`')
-        return df[key].to_numpy()
+    how = contract.get('split')
+    if how in ('key', 'group'):
+        name = contract.get(how)
+        if not name: raise InputError(f'the contract says `split: {how}` and names no `{how}`')
+        _known(df, how, name)
+        if df[name].isna().any(): raise InputError(f'{df[name].isna().sum()} rows have no {how} "{name}": fill it in, or set `split: rows`')
+        return df[name].to_numpy()
     content = _row_hashes(df[[c for c in features(contract) if c in df]])
     if len(np.unique(content))>=MIN_ROWS: return content
     return _mix(content + pd.Series(content).groupby(content).cumcount().to_numpy('uint64'))
@@ -89,7 +91,7 @@ def _classes(df, contract, codes):
 # %% ../nbs/19_splits.ipynb #98be22c8
 def split(
     df, # A table without rows that lack the target
-    contract:dict, # Says how, by `split`: `time`, `key` or `rows`
+    contract:dict, # Says how, by `split`: `time`, `key`, `group` or `rows`
     valid:float=.2, # Fraction for choosing
     test:float=.2, # Fraction for the final word
     salt:str='' # Another word draws another split

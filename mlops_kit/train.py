@@ -61,6 +61,9 @@ def _explain(e, overrides, load):
     if getattr(e, 'missing_cfg_file', None) and '/' in e.missing_cfg_file:
         group,_,name = e.missing_cfg_file.rpartition('/')
         return f'{group}={name}: no such choice{nearest(name, choices or [])} There are: {", ".join(choices or ["none"])}'
+    if type(e).__name__=='OverrideParseException' and '=' in (e.override or ''):
+        name,_,value = e.override.partition('=')
+        return f'{e.override}: Hydra cannot read this value; as a text it stands in quotes, inside the word: \'{name}="{value}"\''
     key = re.search("Could not (?:override|append to config)[^']*'([^']+)'", message)
     if not key or 'already' in message:
         said,line = ' '.join(message.split('\nSee')[0].split()),getattr(e, 'override', None) or ''

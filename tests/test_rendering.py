@@ -163,8 +163,8 @@ def test_free_text_survives(rendered, name):
 
 def test_own_data_survives(rendered):
     "The names of the user's file and column reach the config unchanged"
-    config = yaml.safe_load((rendered('wild-tabular') / 'configs/data/table.yaml').read_text(encoding='utf-8'))
-    words = list(leaves(config))
+    files = [rendered('wild-tabular') / 'configs/data' / f for f in ('table.yaml', 'source/file.yaml')]
+    words = list(leaves([yaml.safe_load(f.read_text(encoding='utf-8')) for f in files]))
     assert OWN['target'] in words
     assert any(str(w).endswith(OWN['data']) for w in words)
 

@@ -7,7 +7,7 @@ from hydra.utils import instantiate
 from mlops_kit.train import compose
 
 folder = Path(__file__).parents[1]/'configs'
-choices = [f'{f.parent.name}={f.stem}' for f in sorted(folder.glob('*/*.yaml')) if f.parent.name!='notebooks']
+choices = [f'{f.parent.relative_to(folder).as_posix()}={f.stem}' for f in sorted(folder.glob('*/**/*.yaml')) if f.parent.name!='notebooks']
 
 
 @pytest.mark.parametrize('choice', choices)

@@ -1,0 +1,92 @@
+"Servers that tests talk to: started here, on loopback, and stopped."
+import os
+import shutil
+import socket
+import subprocess
+import tempfile
+import time
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from urllib.request import Request, urlopen
+
+import pytest
+from helpers import service
+
+USER, PASSWORD = 'kit', 'rather-secret-7391'
+SMALL = 'fsync=off shared_buffers=16MB max_connections=20 listen_addresses=127.0.0.1 unix_socket_directories='.split()
+
+
+def free_port():
+    "A port that nobody listens on"
+    with socket.socket() as s:
+        s.bind(('127.0.0.1', 0))
+        return s.getsockname()[1]
+
+
+def as_postgres():
+    "PostgreSQL does not run as root: Debian's user for it, where we are root"
+    return {'user': 'postgres', 'group': 'postgres', 'extra_groups': []} if os.geteuid() == 0 else {}
+
+
+def made_cluster(folder):
+    "An empty cluster whose superuser has a password; the folder of the programs"
+    programs = max(Path('/usr/lib/postgresql').glob('*/bin'), key=lambda p: int(p.parent.name))
+    (folder / 'password').write_text(PASSWORD)
+    if as_postgres(): [shutil.chown(p, 'postgres', 'postgres') for p in (folder, folder / 'password')]
+    words = f'-D {folder}/data -U {USER} --pwfile={folder}/password --auth=scram-sha-256 --locale=C.UTF-8 -E UTF8'
+    subprocess.run([programs / 'initdb', *words.split()], check=True, cwd=folder, stdout=subprocess.DEVNULL, **as_postgres())
+    return programs
+
+
+def wait_until_it_answers(url, process, seconds=60):
+    "Connect until it works"
+    import psycopg
+    end = time.monotonic() + seconds
+    while time.monotonic() < end and process.poll() is None:
+        with suppress(psycopg.OperationalError): return psycopg.connect(url).close()
+        time.sleep(.1)
+    pytest.fail(f'no answer from PostgreSQL, exit code {process.poll()}')
+
+
+@pytest.fixture(scope='session')
+def postgres():
+    "The address of a real PostgreSQL, with user and password"
+    service('pg_ctlcluster')
+    folder, port = Path(tempfile.mkdtemp(prefix='kit-postgres-')), free_port()
+    programs = made_cluster(folder)
+    options = [w for o in (*SMALL, f'port={port}') for w in ('-c', o)]
+    with open(folder / 'log', 'w') as log:
+        process = subprocess.Popen([programs / 'postgres', '-D', folder / 'data', *options], cwd=folder, stderr=log, **as_postgres())
+    url = f'postgresql://{USER}:{PASSWORD}@127.0.0.1:{port}/postgres'
+    try:
+        wait_until_it_answers(url, process)
+        yield url
+    finally:
+        process.terminate()
+        process.wait(30)
+        shutil.rmtree(folder)
+
+
+@contextmanager
+def moto():
+    "A server that behaves like S3"
+    from moto.server import ThreadedMotoServer
+    server = ThreadedMotoServer(ip_address='127.0.0.1', port=0, verbose=False)
+    server.start()
+    url = f'http://127.0.0.1:{server.get_host_and_port()[1]}'
+    urlopen(Request(f'{url}/moto-api/reset', method='POST')).close()
+    try: yield url
+    finally: server.stop()
+
+
+@pytest.fixture
+def s3(monkeypatch):
+    "The environment of a process that may use a store with an empty bucket `shop`; gives a client of it"
+    import boto3
+    with moto() as url:
+        keys = {'AWS_ACCESS_KEY_ID': 'kit', 'AWS_SECRET_ACCESS_KEY': PASSWORD}
+        place = {'AWS_ENDPOINT_URL': url, 'AWS_DEFAULT_REGION': 'eu-central-1', **keys}
+        for k, v in place.items(): monkeypatch.setenv(k, v)
+        client = boto3.client('s3')
+        client.create_bucket(Bucket='shop', CreateBucketConfiguration={'LocationConstraint': 'eu-central-1'})
+        yield client
