@@ -6,7 +6,7 @@
 __all__ = ['MISSING', 'read_table', 'read_batches', 'write_table', 'find_table', 'from_file', 'from_sql', 'fingerprint',
            'MIN_ROWS', 'task_of', 'infer_contract', 'features', 'save_contract', 'load_contract', 'drop_unlabelled',
            'require_usable', 'failures', 'check_table', 'require_table', 'SMALL', 'bucket', 'split_keys', 'split_time',
-           'split', 'leaks']
+           'split', 'leaks', 'shifts', 'plot_shifts']
 
 # %% ../nbs/20_data.ipynb #5b1c0027
 from .checks import *
@@ -14,10 +14,12 @@ from .contracts import *
 from .databases import *
 from .fingerprints import *
 from .leaks import *
+from .shifts import *
 from .splits import *
 from .tables import *
 
 # %% ../nbs/20_data.ipynb #5b1c0028
 _all_ = ['MISSING', 'read_table', 'read_batches', 'write_table', 'find_table', 'from_file', 'from_sql', 'fingerprint',
     'MIN_ROWS', 'task_of', 'infer_contract', 'features', 'save_contract', 'load_contract', 'drop_unlabelled', 'require_usable',
-    'failures', 'check_table', 'require_table', 'SMALL', 'bucket', 'split_keys', 'split_time', 'split', 'leaks']
+    'failures', 'check_table', 'require_table', 'SMALL', 'bucket', 'split_keys', 'split_time', 'split', 'leaks',
+    'shifts', 'plot_shifts']
