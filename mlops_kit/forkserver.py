@@ -344,10 +344,15 @@ def _tell(self:Server, **message):
 Server.tell = _tell
 
 # %% ../nbs/11_forkserver.ipynb #cd3738d7
+def _is_fit(self:Server, module):
+    return module not in sys.modules and module.split('.')[0] not in self.never and not any(f'{module}.'.startswith(f'{m}.') for m in self.left_out)
+
 def _import_next(self:Server):
-    module = self.queue.pop(0)
-    self.tried.add(module)
-    if module in sys.modules or module.split('.')[0] in self.never or any(f'{module}.'.startswith(f'{m}.') for m in self.left_out): return
+    module = None
+    while self.queue and module is None:
+        self.tried.add(name := self.queue.pop(0))
+        module = name if self.is_fit(name) else None
+    if module is None: return
     before,known = dict(os.environ),len(sys.modules)
     done = _load(module)
     self.changed[module] = dict(os.environ.items()-before.items())
@@ -355,6 +360,9 @@ def _import_next(self:Server):
     self.tell(**done)
     if done['why']: self.restart(module)
 
+Server.is_fit,Server.import_next = _is_fit,_import_next
+
+# %% ../nbs/11_forkserver.ipynb #cd3738d8
 def _written_to(f, state):
     "The number of an open file that says `state`, for the process that takes over"
     json.dump(state, f)
@@ -370,12 +378,13 @@ def _restart(self:Server, module):
     with tempfile.TemporaryFile('w+') as f:
         os.execve(sys.executable, [sys.executable, *_flags(), __file__, _written_to(f, state)], self.env)
 
-Server.import_next,Server.restart = _import_next,_restart
+Server.restart = _restart
 
 # %% ../nbs/11_forkserver.ipynb #5f9b6328
 def _learn(self:Server):
     case,names = json.loads(self.lessons.recv(1<<20))
-    new = [n for n in names if n not in sys.modules and n not in self.queue]
+    queued = set(self.queue)
+    new = [n for n in names if n not in sys.modules and n not in queued]
     if new: self.tell(learned=new, case=case)
     if case is None: self.kernels_own.update(new)
     self.queue = [*new, *self.queue] if case is None else [*self.queue, *new]
@@ -393,8 +402,10 @@ Server.changes = _changes
 def _fork(self:Server, sock, request, fds):
     cold = _why_cold(request, self.env)
     missing = [] if cold else [n for n in request['needs'] if n not in self.tried]
-    self.queue = [*(n for n in missing if n not in self.queue), *self.queue] if missing else self.queue
-    if missing: return False
+    if missing:
+        queued = set(self.queue)
+        self.queue = [*(n for n in missing if n not in queued), *self.queue]
+        return False
     pid = os.fork()
     if not pid:
         code = 1
