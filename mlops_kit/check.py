@@ -94,6 +94,7 @@ def broken_configs(
 # %% ../nbs/25_check.ipynb #b70aa4e4
 def _asked(root):
     from mlops_kit.readme import stale
+    from mlops_kit.stages import undeclared
     diffs,mend = remade(root),'mlops-kit check --fix'
     nbs,lib = _parts(root)
     yield Finding('notebooks clean', not diffs[nbs], [f'{nbs}/{f}' for f in diffs[nbs]], mend)
@@ -106,6 +107,8 @@ def _asked(root):
     if (root/'configs'/'train.yaml').is_file():
         bad = broken_configs(root)
         yield Finding('configs compose', not bad, [f'{k}: {v}' for k,v in bad.items()], 'edit the file below configs/')
+        said = undeclared(root) if not bad else []
+        yield Finding('stages in step', not said, said, 'edit dvc.yaml')
 
 # %% ../nbs/25_check.ipynb #5c45351a
 def check(
