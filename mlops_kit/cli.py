@@ -38,8 +38,9 @@ def _project():
 def _table(rows, *columns, title=None):
     from rich.console import Console
     from rich.table import Table
+    from rich.text import Text
     t = Table(*columns, title=title, title_justify='left', box=None, pad_edge=False, header_style='bold')
-    for r in rows: t.add_row(*(str('' if c is None else c) for c in r))
+    for r in rows: t.add_row(*(Text(str('' if c is None else c)) for c in r))
     Console(width=None if sys.stdout.isatty() else 140).print(t)
 
 def _json(obj):
@@ -114,7 +115,7 @@ def readme():
 # %% ../nbs/91_cli.ipynb #d326ae96
 def _split_words(words):
     from pathlib import Path
-    is_override = lambda w: '=' in w.lstrip('+~') or w.startswith(('+','~'))
+    is_override = lambda w: '://' not in w.partition('=')[0] and ('=' in w.lstrip('+~') or w.startswith(('+','~')))
     overrides = [w for w in words if is_override(w) and not Path(w).exists() and not ('.ipynb[' in w and w.endswith(']'))]
     return [w for w in words if w not in overrides],overrides
 
@@ -319,8 +320,8 @@ def _to_check(words):
     from mlops_kit.data import load_contract, read_batches
     from mlops_kit.project import InputError
     paths,overrides = _split_words(words or [])
-    if len(paths)==2: return paths[0],load_contract(paths[1]),lambda: read_batches(paths[0])
-    if paths: raise InputError('data check takes a table and its contract, or, in a project, neither')
+    if len(paths)==2 and not overrides: return paths[0],load_contract(paths[1]),lambda: read_batches(paths[0])
+    if paths: raise InputError('data check takes a table and its contract, or, in a project, neither, with overrides if need be')
     from hydra.utils import instantiate
     from mlops_kit.train import compose
     cfg = compose(overrides)
@@ -333,6 +334,7 @@ def data_check(words:list[str]=_asked, failing:str=_failing, as_json:bool=_as_js
     "List every way in which a table breaks its contract"
     _project()
     from mlops_kit.data import check_table, failures
+    from pathlib import Path
     name,contract,pieces = _to_check(words)
     bad = check_table(pieces(), contract)
     if as_json: _json(bad.to_dict('records'))
@@ -340,5 +342,6 @@ def data_check(words:list[str]=_asked, failing:str=_failing, as_json:bool=_as_js
     else: print(f'{name} keeps its contract')
     if failing:
         import pandas as pd
+        Path(failing).parent.mkdir(parents=True, exist_ok=True)
         failures(pd.concat(pieces(), ignore_index=True), contract).to_csv(failing, index=False)
     if len(bad): raise typer.Exit(1)

@@ -7,7 +7,8 @@ __all__ = ['MIN_ROWS', 'task_of', 'infer_contract', 'features', 'save_contract',
            'require_usable']
 
 # %% ../nbs/19_contracts.ipynb #5b1c0012
-import re
+import json, re
+from datetime import date
 from math import ceil, floor, log10
 from pathlib import Path
 import numpy as np, pandas as pd, yaml
@@ -109,7 +110,7 @@ def infer_contract(
     roles = {key:'key', target:'target'}
     columns = {c:_describe(df[c], roles.get(c), task) for c in df}
     if target: columns[target]['nullable'] = bool(gaps.any())
-    date = next((c for c,o in columns.items() if o['dtype']=='date'), None)
+    date = next((c for c,o in columns.items() if o['dtype']=='date' and not o.get('pii')), None)
     top = dict(table=name, target=target, task=task, key=key, split='key' if key else 'rows', time=date)
     return {k:v for k,v in top.items() if v is not None} | dict(columns=columns)
 
@@ -120,9 +121,9 @@ def features(
     return [n for n,c in contract['columns'].items() if c['use']=='feature']
 
 # %% ../nbs/19_contracts.ipynb #890cc4f1
-def _line(name, c):
-    text = yaml.safe_dump({name:c}, default_flow_style=True, allow_unicode=True, sort_keys=False, width=float('inf'))
-    return '  '+text.strip()[1:-1]
+def _dump(v): return yaml.safe_dump(v, default_flow_style=True, allow_unicode=True, sort_keys=False, width=float('inf')).strip().removesuffix('...').strip()
+
+def _line(name, c): return f'  {_dump(name) if len(name)<100 else json.dumps(name, ensure_ascii=False)}: {_dump(c)}'
 
 def save_contract(
     contract:dict, # From `infer_contract`
@@ -132,6 +133,7 @@ def save_contract(
     top = yaml.safe_dump({k:v for k,v in contract.items() if k!='columns'}, allow_unicode=True, sort_keys=False)
     lines = [_line(n, c) for n,c in contract['columns'].items()]
     path = Path(path)
+    if path.is_dir(): raise InputError(f'{path} is a folder; name a file in it')
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text('\n'.join([top.strip(), 'columns:', *lines])+'\n', encoding='utf-8')
     return path
@@ -156,10 +158,19 @@ def _check_top(c, path):
     if not isinstance(rules, list) or not all(isinstance(r, str) for r in rules): raise InputError(f'{path}: `relations` is a list of rules such as start <= end')
     if not c.get('freshness'): return
     if not c.get('time'): raise InputError(f'{path}: `freshness` needs `time`, the column that says when')
-    try: pd.Timedelta(c['freshness'])
+    try:
+        if str(c['freshness']).strip().isdigit() or not pd.Timedelta(c['freshness'])>pd.Timedelta(0): raise ValueError
     except ValueError: raise InputError(f'{path}: `freshness` is {c["freshness"]!r}, not a time such as 7 days or 12 hours') from None
+    if c['columns'][c['time']].get('dtype')!='date': raise InputError(f'{path}: `freshness` needs a `time` that is a date')
 
 # %% ../nbs/19_contracts.ipynb #e5c8d2b4
+def _check_column(c, where):
+    _check_words(c, _COLUMN, _WORDS, where)
+    fits = dict(integer=(int, float), number=(int, float), date=(date,)).get(c['dtype'], ())
+    for k in ('min', 'max'):
+        if k in c and (not isinstance(c[k], fits) or isinstance(c[k], bool)): raise InputError(f'{where}: `{k}` is {c[k]!r}, which is no bound of a column of {c["dtype"]}')
+    if not isinstance(c.get('categories', []), list): raise InputError(f'{where}: `categories` is a list')
+
 def _where(e):
     m = getattr(e, 'problem_mark', None)
     return f'line {m.line+1}, column {m.column+1}: {e.problem}' if m else str(e).splitlines()[0]
@@ -170,11 +181,12 @@ def load_contract(
     "Read a contract and check its words"
     try: c = yaml.safe_load(Path(path).read_text(encoding='utf-8'))
     except FileNotFoundError: raise InputError(f'no contract {path}') from None
+    except IsADirectoryError: raise InputError(f'{path} is a folder; name the contract in it') from None
     except (yaml.YAMLError, UnicodeDecodeError) as e: raise InputError(f'{path} is not YAML: {_where(e)}') from None
     if not isinstance(c, dict) or not isinstance(c.get('columns'), dict): raise InputError(f'{path} has no `columns`')
     c['columns'] = {str(n):o if isinstance(o, dict) else {} for n,o in c['columns'].items()}
     _check_top(c, path)
-    for n,o in c['columns'].items(): _check_words(o, _COLUMN, _WORDS, f'{path}, column {n}')
+    for n,o in c['columns'].items(): _check_column(o, f'{path}, column {n}')
     return c
 
 # %% ../nbs/19_contracts.ipynb #f45a9f91

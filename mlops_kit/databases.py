@@ -10,7 +10,7 @@ import os, re
 from pathlib import Path
 import pandas as pd
 from .project import InputError, MachineError, find_root
-from .tables import _finite, _from_arrow
+from .tables import _finite, _framed
 
 # %% ../nbs/18_databases.ipynb #2ac4bbbb
 _DRIVERS = dict(postgresql='mlops-kit[postgres]', mysql='mysqlclient', oracle='oracledb', mssql='pyodbc')
@@ -21,10 +21,12 @@ def _engine(variable):
     url = re.sub('^postgres://', 'postgresql://', os.environ.get(variable, ''))
     if not url: raise MachineError(f'set {variable} to the address of the database, such as postgresql://user:password@host/name')
     kind = re.split('[:+]', url)[0]
-    try: return create_engine(url)
+    try: engine = create_engine(url)
     except ModuleNotFoundError as e: raise MachineError(f'{kind} needs the driver {e.name}: pip install "{_DRIVERS.get(kind, e.name)}"') from None
     except (ArgumentError, NoSuchModuleError, ValueError):
         raise InputError(f'{variable} is not the address of a database, such as postgresql://user:password@host/name') from None
+    if '@' in f'{engine.url.host}{engine.url.database}': raise InputError(f'{variable}: an @ in the password is written %40')
+    return engine
 
 # %% ../nbs/18_databases.ipynb #712e3bea
 def _question(query, root=None):
@@ -46,10 +48,10 @@ def from_sql(
     try:
         with engine.connect() as connection:
             found = connection.execution_options(postgresql_readonly=True).execute(text(question), params or {})
-            df = pd.DataFrame(found.fetchall(), columns=list(found.keys()))
+            df = pd.DataFrame(found.fetchall(), columns=list(found.keys()), dtype=object)
     except SQLAlchemyError as e:
         said = ' '.join(str(e.orig if isinstance(e, DBAPIError) else e).split())
         raise InputError(f'the database {engine.url.database} of {variable} answers: {said}') from None
     finally: engine.dispose()
     if not len(df): raise InputError(f'the query gives no rows: {" ".join(question.split())}')
-    return _from_arrow(df, 'the query').apply(_finite)
+    return _framed(df, 'the query').apply(_finite)

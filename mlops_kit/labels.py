@@ -31,9 +31,11 @@ def held_out(
     "Predict each row by a forest that was trained on other rows"
     from sklearn.ensemble import ExtraTreesClassifier, ExtraTreesRegressor
     from sklearn.model_selection import KFold, cross_val_predict
-    x,folds = _as_numbers(x),KFold(5, shuffle=True, random_state=seed)
+    x,y = _as_numbers(x),np.asarray(y)
+    if len(y)<10: raise InputError(f'{len(y)} rows are too few to judge each by the others: 10 are the least')
+    folds = KFold(5, shuffle=True, random_state=seed)
     if labels is None: return cross_val_predict(ExtraTreesRegressor(trees, random_state=seed), x, y, cv=folds)
-    pred = np.zeros((len(x), len(labels)))
+    y,pred = y.astype(int),np.zeros((len(x), len(labels)))
     for train,rest in folds.split(x):
         forest = ExtraTreesClassifier(trees, random_state=seed).fit(x[train], y[train])
         pred[np.ix_(rest, forest.classes_)] = forest.predict_proba(x[rest])
@@ -64,7 +66,7 @@ def label_issues(
     labels:list=None, # Names of the classes; None for quantities
 )->pd.DataFrame: # By `row`, the surest first: `given`, `likely`, and `sure`, the probability of `likely` or the error
     "List the rows whose label is probably wrong"
-    y,pred = np.asarray(y),np.asarray(pred)
+    y,pred = np.asarray(y, float if labels is None else int),np.asarray(pred)
     if len(y)!=len(pred): raise InputError(f'{len(y)} labels and {len(pred)} predictions: one for each row, please')
     if (labels is None)!=(pred.ndim==1): raise InputError('classes have probabilities and `labels`; quantities have neither')
     rows = np.flatnonzero(_by_distance(y, pred) if labels is None else _by_class(y, pred))

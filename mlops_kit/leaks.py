@@ -33,7 +33,7 @@ def _near(df, names, train):
     known = df[names].notna().mean(axis=1).to_numpy()>.75
     train = train & known
     for b in blocks:
-        if len(np.unique((whole-b)[train]))<.9*train.sum(): continue
+        if len(pd.unique((whole-b)[train]))<.9*train.sum(): continue
         twin = _twins(whole-b, train)
         found = np.where(known & (found<0), twin, found)
     return found
@@ -41,14 +41,16 @@ def _near(df, names, train):
 # %% ../nbs/19_leaks.ipynb #f1d2a455
 def _suspects(df, contract, train):
     for k in ('key', 'group'):
-        if contract.get(k) in df: yield f'the same {k}',_twins(_cells(df[contract[k]], k), train)
+        name = contract.get(k)
+        if name in df: yield f'the same {k}',np.where(df[name].notna(), _twins(_cells(df[name], k), train), -1)
     names = [c for c in features(contract) if c in df]
-    same = _twins(sum(_cells(df[c], c) for c in names), train)
+    same = _twins(sum(_cells(df[c], c) for c in names), train) if names else np.full(len(df), -1)
     yield 'the same in all features',same
     if len(names)>2: yield 'the same in all features but one',np.where(same<0, _near(df, names, train), -1)
     when = contract.get('time')
     if contract.get('split')!='time' or when not in df: return
     t = _plain(df[when])
+    if t[train].isna().all(): return
     last = t[train].idxmax()
     yield 'not later than all of train',np.where(t<=t[last], df.index.get_loc(last), -1)
 

@@ -45,6 +45,11 @@ def find_notebooks(
     if n>1: raise InputError(f'two notebooks are called {name}; run their folders one at a time')
     return found
 
+# %% ../nbs/12_plan.ipynb #ed66e062
+def _body(stage): return stage.get('do', stage) if isinstance(stage, dict) else stage
+
+def _is_list(v): return v is None or isinstance(v, list) and all(isinstance(e, (str, dict)) and e for e in v)
+
 # %% ../nbs/12_plan.ipynb #ed66e063
 def _files(stage, base, *kinds):
     entries = [e for k in kinds for e in stage.get(k) or []]
@@ -58,7 +63,11 @@ def _stages(root):
     if not file.is_file(): return {}
     try: found = (yaml.safe_load(file.read_text(encoding='utf-8')) or {}).get('stages') or {}
     except (yaml.YAMLError, AttributeError) as e: raise InputError(f'{file} is not a DVC pipeline: {e}') from None
-    return {name:stage.get('do', stage) for name,stage in found.items()}
+    if not isinstance(found, dict): raise InputError(f'{file} is not a DVC pipeline: `stages` has no names')
+    for name,stage in found.items():
+        bad = [k for k in ('deps', 'outs', 'metrics', 'plots') if not _is_list(_body(stage).get(k))] if isinstance(_body(stage), dict) else ['it']
+        if bad: raise InputError(f'{file} is not a DVC pipeline: stage {name}: {bad[0]} is not as DVC wants it')
+    return {name:_body(stage) for name,stage in found.items()}
 
 # %% ../nbs/12_plan.ipynb #6e854502
 def plan(

@@ -9,6 +9,7 @@ __all__ = ['shifts', 'plot_shifts']
 import numpy as np, pandas as pd
 from pandas.api import types
 from .contracts import features
+from .project import InputError
 from .tables import _plain
 
 # %% ../nbs/19_shifts.ipynb #2f8b7da8
@@ -18,7 +19,7 @@ def _grouped(s, first):
     if types.is_numeric_dtype(first) and not types.is_bool_dtype(first) and first.nunique()>20:
         cuts = np.unique(np.nanquantile(first.astype('float64'), np.linspace(.1, .9, 9)))
         codes = pd.Series(np.searchsorted(cuts, s.astype('float64')), s.index)
-    else: codes = s
+    else: codes = s.astype('float64') if types.is_numeric_dtype(s) and not types.is_bool_dtype(s) else s
     return codes.astype('str').where(s.notna(), '(missing)')
 
 def _distance(p, q): return np.abs(p/p.sum(-1, keepdims=True)-q/q.sum(-1, keepdims=True)).sum(-1)/2
@@ -31,8 +32,9 @@ def shifts(
 )->pd.DataFrame: # By feature, the furthest first: the distance of each other part, and what `chance` alone would do to the smallest of them
     "Measure how far the parts differ from the first one"
     (_,first),*others = rows.items()
+    if not others: raise InputError('one part alone has nothing to differ from')
     rng,found = np.random.default_rng(seed),{}
-    for c in features(contract):
+    for c in [c for c in features(contract) if all(c in df for df in rows.values())]:
         counts = pd.DataFrame({k:_grouped(df[c], first[c]).value_counts() for k,df in rows.items()}).fillna(0).to_numpy().T
         smallest,pool = counts[1:].sum(1).min(),counts.sum(0)/counts.sum()
         draws = _distance(*(rng.multinomial(int(n), pool, 400) for n in (counts[0].sum(), smallest)))

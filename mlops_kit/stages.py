@@ -7,6 +7,7 @@ __all__ = ['uses', 'undeclared']
 
 # %% ../nbs/24_stages.ipynb #1a526c4c
 import ast, os, re
+from contextlib import suppress
 from pathlib import Path
 from .cells import read_nb, run_cells
 from .plan import _files, _overlap, _stages
@@ -58,7 +59,8 @@ def _modules(names, root, package, seen=()):
             file = root/f'{end.replace(".", "/")}.py'
             if file.is_file() and file not in seen:
                 yield file.relative_to(root).as_posix()
-                yield from _modules(_imported(ast.parse(file.read_text(encoding='utf-8')), end), root, package, {*seen, file})
+                tree = _parse(file.read_text(encoding='utf-8'))
+                yield from _modules(_imported(tree, end) if tree else (), root, package, {*seen, file})
 
 def _imported(tree, module=''):
     for n in ast.walk(tree):
@@ -88,7 +90,13 @@ def _all_leaves(config): return [x for v in config.values() if isinstance(v, dic
 
 def _composed(root):
     from omegaconf import OmegaConf
-    return OmegaConf.to_container(compose(root=root), resolve=True)
+    from omegaconf.errors import OmegaConfBaseException
+    def item(node, k):
+        with suppress(OmegaConfBaseException): return plain(node[k])
+    def plain(node):
+        if OmegaConf.is_dict(node): return {k:item(node, k) for k in node}
+        return [item(node, i) for i in range(len(node))] if OmegaConf.is_list(node) else node
+    return plain(compose(root=root))
 
 # %% ../nbs/24_stages.ipynb #ff8ceec8
 def _gaps(path, stage, root):
@@ -104,7 +112,8 @@ def _lost(stages, root):
     made = [o for s in stages.values() for o in _files(s, root, 'outs', 'metrics', 'plots')]
     for name,s in stages.items():
         for d in _files(s, root, 'deps'):
-            if not d.exists() and not any(_overlap(d, o) for o in made):
+            elsewhere = '$' in str(d) or re.search(r':/\w', str(d)) or str(d.relative_to(root) if root in d.parents else d).startswith('~')
+            if not (elsewhere or d.exists() or d.with_name(f'{d.name}.dvc').exists() or any(_overlap(d, o) for o in made)):
                 yield f'{name} depends on {os.path.relpath(d, root)}, which is not there, and no stage makes it'
 
 # %% ../nbs/24_stages.ipynb #62f84ddc

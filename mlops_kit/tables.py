@@ -6,13 +6,14 @@
 __all__ = ['MISSING', 'read_table', 'read_batches', 'write_table', 'find_table', 'from_file']
 
 # %% ../nbs/17_tables.ipynb #5b1c0003
-import csv, inspect, json, warnings
+import csv, inspect, json, re, warnings, zlib
 from contextlib import contextmanager
 from io import BytesIO, StringIO
 from itertools import islice
 from pathlib import Path
 from unicodedata import normalize
 from urllib.parse import urlsplit
+from uuid import uuid4
 import numpy as np, pandas as pd
 from pandas.api import types
 from .project import InputError, MachineError, find_root, nearest
@@ -23,6 +24,7 @@ def _decode(raw, path, encoding=None):
     for enc in [encoding] if encoding else ['utf-16'] if wide else ['utf-8-sig', 'cp1252', 'latin-1']:
         try: text = raw.decode(enc)
         except UnicodeDecodeError: continue
+        except LookupError: raise InputError(f'{encoding} is no encoding; utf-8 and cp1252 are') from None
         if '\0' not in text: return text
     raise InputError(f'{path} is not a text table{f" in {encoding}" if encoding else ""}: save it as CSV (UTF-8), Excel or Parquet')
 
@@ -101,6 +103,7 @@ def _typed(s, default):
         if x is not None: break
     else: return s
     if kind is _boolean and s.hasnans: x = x.astype('boolean')
+    if s.hasnans and types.is_integer_dtype(x) and x.abs().max()>2**53: x = x.astype('Int64')
     return pd.Series(x.array, seen).reindex(s).set_axis(s.index)
 
 # %% ../nbs/17_tables.ipynb #5164f183
@@ -119,12 +122,20 @@ def _text_table(raw, path, missing, sep=None, encoding=None, decimal=None):
 # %% ../nbs/17_tables.ipynb #5fdd62e7
 def _plain(s):
     if isinstance(s.dtype, pd.CategoricalDtype): s = s.astype(s.cat.categories.dtype)
-    if s.dtype!=object: return s.dt.tz_convert(None) if isinstance(s.dtype, pd.DatetimeTZDtype) else s
+    if isinstance(s.dtype, pd.DatetimeTZDtype): return s.dt.tz_convert(None)
+    if types.is_timedelta64_dtype(s): return s.dt.total_seconds()
+    if s.dtype!=object: return s
     kind = types.infer_dtype(s, skipna=True)
+    if kind in ('timedelta', 'timedelta64'): return pd.to_timedelta(s).dt.total_seconds()
     if kind in ('date', 'datetime'): return pd.to_datetime(s).astype('datetime64[us]')
-    if kind=='integer': return pd.to_numeric(s)
+    if kind=='integer': return _whole_numbers(s)
     if kind in ('floating', 'mixed-integer-float', 'decimal'): return pd.to_numeric(s.astype(float))
     return s.astype('str' if kind!='boolean' else 'boolean' if s.hasnans else bool)
+
+def _whole_numbers(s):
+    seen = s.dropna()
+    if not s.hasnans or seen.abs().max()<=2**53: return pd.to_numeric(s)
+    return s.where(s.notna(), None).astype('Int64' if seen.max()<2**63 else 'UInt64')
 
 # %% ../nbs/17_tables.ipynb #3bf5edae
 def _sheet(raw, path, sheet):
@@ -153,19 +164,19 @@ def _workbook(raw, path, missing, sheet=None):
 # %% ../nbs/17_tables.ipynb #a3192cd5
 def _objects(text, path):
     if text.lstrip().startswith('['): rows = _parsed(text, path, '')
-    else: rows = [_parsed(line, path, f' in line {n}') for n,line in enumerate(text.splitlines(), 1) if line.strip()]
+    else: rows = [_parsed(line, path, f' in line {n}') for n,line in enumerate(text.split('\n'), 1) if line.strip()]
     for n,r in enumerate(rows, 1):
         if not isinstance(r, dict): raise InputError(f'{path}: entry {n} is not an object with the columns of a row')
     return rows
 
+def _flat(row, head=''):
+    for k,v in row.items():
+        if isinstance(v, dict) and v: yield from _flat(v, f'{head}{k}.')
+        else: yield head+k,v
+
 def _parsed(text, path, where):
     try: return json.loads(text)
     except ValueError as e: raise InputError(f'{path} is not JSON{where}: {e}') from None
-
-def _json_table(raw, path, missing, encoding=None):
-    df = pd.json_normalize(_objects(_decode(raw, path, encoding), path))
-    df = df.set_axis(_names(df.columns, path), axis=1).apply(_plain)
-    return df.apply(lambda s: _dated(s.mask(s.isin(missing))) if types.is_string_dtype(s) else s)
 
 # %% ../nbs/17_tables.ipynb #c00da3d3
 def _dated(s):
@@ -173,30 +184,51 @@ def _dated(s):
     dates = _date(seen, None) if len(seen) else None
     return s if dates is None else pd.Series(dates.array, seen).reindex(s).set_axis(s.index)
 
-def _parquet(file, path, missing, **kw):
-    try: df = pd.read_parquet(file, **kw)
-    except (OSError, ValueError) as e: raise InputError(f'{path} is not a readable Parquet file: {e}') from None
-    return _from_arrow(df, path)
+def _json_table(raw, path, missing, encoding=None):
+    rows = [dict(_flat(r)) for r in _objects(_decode(raw, path, encoding), path)]
+    df = pd.DataFrame({c:pd.Series([r.get(c) for r in rows], dtype=object) for c in dict.fromkeys(k for r in rows for k in r)})
+    df = df.set_axis(_names(df.columns, path), axis=1).apply(_plain)
+    return df.apply(lambda s: _dated(s.mask(s.isin(missing))) if types.is_string_dtype(s) else s)
 
-def _from_arrow(df, path):
-    df = df.reset_index(drop=df.index.names==[None])
+# %% ../nbs/17_tables.ipynb #5b1c0061
+def _parquet(file, path, missing, columns=None):
+    import pyarrow.parquet as pq
+    try: return _from_arrow(pq.read_table(file, columns=columns), path)
+    except (OSError, ValueError) as e: raise InputError(f'{path} is not a readable Parquet file: {e}') from None
+
+def _from_arrow(table, path):
+    import pyarrow as pa, pyarrow.compute as pc
+    df = table.to_pandas()
+    for name,c in zip(table.column_names, table.columns):
+        if not (pa.types.is_integer(c.type) and c.null_count and table.column_names.count(name)==1 and name in df): continue
+        if max(abs(v or 0) for v in pc.min_max(c).as_py().values())>2**53: df[name] = _whole_numbers(c.to_pandas(integer_object_nulls=True)).array
+    return _framed(df, path)
+
+def _framed(df, path):
+    df = df.reset_index(drop=df.index.names==[None] or any(n in df for n in df.index.names))
     df.columns = _names(df.columns, path)
     return df.apply(_plain) if len(df) else df
 
 # %% ../nbs/17_tables.ipynb #9d7b5051
 _STORES = dict(s3='mlops-kit[s3]', gs='gcsfs', gcs='gcsfs', az='adlfs', abfs='adlfs')
 
+_SECRET = re.compile(r'(?:^|[&_-])(?:sig|signature|token|key|secret|password|credential)=', re.I)
+
 def _is_url(path): return '://' in str(path)
+
+def _store_of(url):
+    import fsspec
+    protocol,parts = str(url).partition('://')[0],urlsplit(str(url))
+    if parts.password or _SECRET.search(parts.query): raise InputError(f'{protocol}://{parts.hostname}… has a password or a key in it: give it by the environment')
+    try: return fsspec.url_to_fs(str(url))
+    except ImportError: raise MachineError(f'{protocol}:// needs a library: pip install "{_STORES.get(protocol, "fsspec[full]")}"') from None
+    except ValueError as e: raise InputError(f'{url} is no address of a file: {e}') from None
 
 @contextmanager
 def _opened(path):
     import fsspec
-    protocol,parts = str(path).partition('://')[0],urlsplit(str(path))
-    if _is_url(path) and parts.password: raise InputError(f'{protocol}://{parts.hostname}… has a password in it: give it by the environment')
-    try:
-        fs,name = fsspec.url_to_fs(str(path)) if _is_url(path) else (fsspec.filesystem('file'), str(path))
-        file = fs.open(name, 'rb', compression='infer')
-    except ImportError: raise MachineError(f'{protocol}:// needs a library: pip install "{_STORES.get(protocol, "fsspec[full]")}"') from None
+    fs,name = _store_of(path) if _is_url(path) else (fsspec.filesystem('file'), str(path))
+    try: file = fs.open(name, 'rb', compression='infer')
     except FileNotFoundError: raise InputError(f'no file {path}') from None
     except Exception as e: raise InputError(f'{path} cannot be read: {type(e).__name__}: {e}') from None
     with file: yield file
@@ -232,10 +264,12 @@ def read_table(
     return df.apply(_finite)
 
 def _read(read, f, path, missing, how):
-    if read is _parquet: return _parquet(f, path, missing, **how)
-    takes,raw = [*inspect.signature(read).parameters][3:],f.read()
+    takes = [*inspect.signature(read).parameters][3:]
     for k in how:
         if k not in takes: raise InputError(f'{path} is read without `{k}`{nearest(k, takes)} It takes {", ".join(takes)}')
+    if read is _parquet: return _parquet(f, path, missing, **how)
+    try: raw = f.read()
+    except (OSError, EOFError, zlib.error) as e: raise InputError(f'{path} cannot be read: {type(e).__name__}: {e}') from None
     if not raw: raise InputError(f'{path} is empty')
     return read(raw, path, missing, **how)
 
@@ -243,8 +277,10 @@ def _finite(s): return s.mask(np.isinf(s.astype('float64'))) if types.is_float_d
 
 # %% ../nbs/17_tables.ipynb #9c66cbd2
 def _pieces(data, rows, columns):
+    import pyarrow.dataset as ds
+    one_at_a_time = dict(batch_readahead=0, fragment_readahead=0, use_threads=False, fragment_scan_options=ds.ParquetFragmentScanOptions(pre_buffer=False))
     batches,n = [],0
-    for b in data.to_batches(batch_size=rows, columns=columns, batch_readahead=1, fragment_readahead=1):
+    for b in data.to_batches(batch_size=rows, columns=columns, **one_at_a_time):
         batches,n = [*batches, b],n+b.num_rows
         if n>=rows:
             yield batches
@@ -253,17 +289,20 @@ def _pieces(data, rows, columns):
 
 def read_batches(
     path, # As for `read_table`
-    rows:int=500_000, # About so many at a time
+    rows:int=200_000, # About so many at a time
     columns=None, # Of Parquet; by default all
 ): # Yields tables
     "Read a table piece by piece"
-    place = _there(path)
+    place,n = _there(path),0
     if isinstance(place, str) and _format(path) is not _parquet: return (yield read_table(path))
-    import fsspec, pyarrow as pa, pyarrow.dataset as ds
-    fs,name = fsspec.url_to_fs(place) if _is_url(place) else (None, str(place))
-    try: data = ds.dataset(name, format='parquet', filesystem=fs)
-    except (OSError, ValueError) as e: raise InputError(f'{path} is not a readable Parquet file: {e}') from None
-    for batches in _pieces(data, rows, columns): yield _from_arrow(pa.Table.from_batches(batches).to_pandas(), path).apply(_finite)
+    import pyarrow as pa, pyarrow.dataset as ds
+    fs,name = _store_of(place) if _is_url(place) else (None, str(place))
+    try:
+        data = ds.dataset(name, format='parquet', filesystem=fs, partitioning='hive')
+        for n,batches in enumerate(_pieces(data, rows, columns), 1): yield _from_arrow(pa.Table.from_batches(batches), path).apply(_finite)
+    except FileNotFoundError: raise InputError(f'no file {path}') from None
+    except (OSError, ValueError) as e: raise InputError(f'{path} is not readable Parquet: {e}') from None
+    if not n: raise InputError(f'{path} has column names but no rows')
 
 # %% ../nbs/17_tables.ipynb #5b1c0041
 def write_table(
@@ -273,7 +312,7 @@ def write_table(
     "Write `df` as a whole, or not at all"
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    tmp = path.with_name(f'.{path.name}.tmp')
+    tmp = path.with_name(f'.{path.name}.{uuid4().hex[:8]}.tmp')
     try:
         df.to_parquet(tmp)
         return tmp.replace(path)
@@ -287,7 +326,7 @@ def find_table(
     "Where the table of a project lies"
     if _is_url(path): return str(path)
     path,root = Path(path).expanduser(),Path(root or find_root())
-    places = [root/'data/raw'/path.name, root/path, root.parent/path, root.parent/path.name]
+    places = [root/path, root/'data/raw'/path.name, root.parent/path, root.parent/path.name]
     for p in places:
         if p.exists(): return p
     tried = ', '.join(dict.fromkeys(str(p.resolve()) for p in places))

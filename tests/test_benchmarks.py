@@ -16,12 +16,24 @@ FRESH = {*PEERS, 'mlops-kit run', 'fork floor'} - {'nbdev_test'}
 SMALL = {'notebooks': 2, 'many': 3, 'rounds': 1, 'unchanged': 10, 'kernels': 2, 'imports': 'numpy'}
 
 
-def bench(**params):
-    "The record of a small run of the benchmark"
-    values = {k: v if isinstance(v, str) else json.dumps(v) for k, v in {**SMALL, **params}.items()}
+def measured(notebook, **params):
+    "The record of a benchmark with these parameters"
+    values = {k: v if isinstance(v, str) else json.dumps(v) for k, v in params.items()}
     words = [word for k, v in values.items() for word in ('-p', f'{k}={v}')]
-    done = sh([KIT, 'run', ENGINES, '--force', '--json', *words], cwd=ROOT, env=QUIET, ok=False)
+    done = sh([KIT, 'run', notebook, '--force', '--json', *words], cwd=ROOT, env=QUIET, ok=False)
     return json.loads(done.stdout.splitlines()[-1])
+
+
+def bench(**params):
+    "The record of a small run of the benchmark of engines"
+    return measured(ENGINES, **{**SMALL, **params})
+
+
+def test_data_checks():
+    "Every operation is measured, and the goals are in the record"
+    record = measured('nbs/benchmarks/data_checks.ipynb', rows=3000, many=6000, large=12000, rounds=1)
+    assert record['status'] == 'passed', record['error']
+    assert {k for k, v in record['metrics'].items() if v > 0} == {'check', 'fingerprint', 'leaks', 'memory'}
 
 
 def test_engines():
