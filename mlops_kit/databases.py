@@ -19,12 +19,12 @@ def _engine(variable):
     from sqlalchemy import create_engine
     from sqlalchemy.exc import ArgumentError, NoSuchModuleError
     url = re.sub('^postgres://', 'postgresql://', os.environ.get(variable, ''))
-    if not url: raise MachineError(f'set {variable} to the address of the database, such as postgresql://user:password@host/name')
+    if not url: raise MachineError(f'set {variable} to the address of the database, such as postgresql://<user>:<password>@<host>/<name>')
     kind = re.split('[:+]', url)[0]
     try: engine = create_engine(url)
     except ModuleNotFoundError as e: raise MachineError(f'{kind} needs the driver {e.name}: pip install "{_DRIVERS.get(kind, e.name)}"') from None
     except (ArgumentError, NoSuchModuleError, ValueError):
-        raise InputError(f'{variable} is not the address of a database, such as postgresql://user:password@host/name') from None
+        raise InputError(f'{variable} is not the address of a database, such as postgresql://<user>:<password>@<host>/<name>') from None
     if '@' in f'{engine.url.host}{engine.url.database}': raise InputError(f'{variable}: an @ in the password is written %40')
     return engine
 
