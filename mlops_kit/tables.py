@@ -127,7 +127,7 @@ def _plain(s):
     if s.dtype!=object: return s
     kind = types.infer_dtype(s, skipna=True)
     if kind in ('timedelta', 'timedelta64'): return pd.to_timedelta(s).dt.total_seconds()
-    if kind in ('date', 'datetime'): return pd.to_datetime(s).astype('datetime64[us]')
+    if kind in ('date', 'datetime'): return pd.to_datetime(s, utc=True).dt.tz_localize(None).astype('datetime64[us]')
     if kind=='integer': return _whole_numbers(s)
     if kind in ('floating', 'mixed-integer-float', 'decimal'): return pd.to_numeric(s.astype(float))
     return s.astype('str' if kind!='boolean' else 'boolean' if s.hasnans else bool)
