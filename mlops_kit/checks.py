@@ -11,17 +11,15 @@ import numpy as np, pandas as pd
 from pandas.api import types
 from .fingerprints import _cells
 from .project import InputError
-from .tables import _plain
+from .tables import _DATES, _moments, _plain
 
 # %% ../nbs/19_checks.ipynb #7c0e0003
-_FORMATS = ['ISO8601', *(d+t for d in ('%d.%m.%Y', '%d/%m/%Y', '%d-%m-%Y', '%m/%d/%Y') for t in ('', ' %H:%M', ' %H:%M:%S'))]
-
 def _dates(s):
     "Dates in UTC, by the format that most values have; missing where a value is none"
     if types.is_datetime64_any_dtype(s): return s
     if not types.is_string_dtype(s): return pd.Series(pd.NaT, s.index, dtype='datetime64[us]')
     seen = pd.Series(s.dropna().unique(), dtype='str')
-    read = [pd.to_datetime(seen, format=f, errors='coerce', utc=True).dt.tz_localize(None) for f in _FORMATS]
+    read = [_moments(seen, f, errors='coerce') for f in _DATES]
     best = max(read, key=lambda r: r.notna().sum())
     return pd.Series(best.array, seen).reindex(s).set_axis(s.index).astype('datetime64[us]')
 

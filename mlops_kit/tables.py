@@ -13,10 +13,9 @@ from itertools import islice
 from pathlib import Path
 from unicodedata import normalize
 from urllib.parse import urlsplit
-from uuid import uuid4
 import numpy as np, pandas as pd
 from pandas.api import types
-from .project import InputError, MachineError, find_root, nearest
+from .project import InputError, MachineError, find_root, nearest, whole
 
 # %% ../nbs/17_tables.ipynb #d9d571e8
 def _decode(raw, path, encoding=None):
@@ -81,12 +80,15 @@ def _number(s, mark):
     return pd.to_numeric(s.str.replace('.' if mark==',' else ',', '', regex=False).str.replace(mark, '.', regex=False))
 
 # %% ../nbs/17_tables.ipynb #9faddb79
+_DATES = ['ISO8601', *(d+t for d in ('%d.%m.%Y', '%d/%m/%Y', '%d-%m-%Y', '%m/%d/%Y') for t in ('', ' %H:%M', ' %H:%M:%S'))]
+
+def _moments(s, form, **kw): return pd.to_datetime(s, format=form, utc=True, **kw).dt.tz_localize(None)
+
 def _date(s, mark):
     if not s.iloc[:50].str.match(r'\d{1,4}[-./]\d{1,2}[-./]\d{1,4}').all(): return
-    for day in ('ISO8601', '%d.%m.%Y', '%d/%m/%Y', '%d-%m-%Y', '%m/%d/%Y'):
-        for time in [''] if day=='ISO8601' else ['', ' %H:%M', ' %H:%M:%S']:
-            try: return pd.to_datetime(s, format=day+time, utc=True).dt.tz_localize(None)
-            except ValueError: pass
+    for form in _DATES:
+        try: return _moments(s, form)
+        except ValueError: pass
 
 def _boolean(s, mark):
     low = s.str.lower()
@@ -310,13 +312,8 @@ def write_table(
     path, # Parquet file; its folder is made
 )->Path: # The file
     "Write `df` as a whole, or not at all"
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    tmp = path.with_name(f'.{path.name}.{uuid4().hex[:8]}.tmp')
-    try:
-        df.to_parquet(tmp)
-        return tmp.replace(path)
-    finally: tmp.unlink(missing_ok=True)
+    with whole(path) as tmp: df.to_parquet(tmp)
+    return Path(path)
 
 # %% ../nbs/17_tables.ipynb #88ff2ab5
 def find_table(
