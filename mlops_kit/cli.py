@@ -308,9 +308,7 @@ def data_infer(file:str=_file, target:str=_target, key:str=_key, query:str=_quer
     from mlops_kit.project import InputError
     if bool(file)==bool(query): raise InputError('data infer takes a FILE or a --query')
     contract = infer_contract(from_sql(query, variable) if query else read_table(file), target, key)
-    if out!='-': return print(save_contract(contract, out) or out)
-    import yaml
-    print(yaml.safe_dump(contract, sort_keys=False, allow_unicode=True))
+    if made := save_contract(contract, out): print(made)
 
 # %% ../nbs/91_cli.ipynb #483bb46c
 _asked = Argument(None, metavar='[FILE CONTRACT] [OVERRIDE...]', help="A table and its contract; by default the project's own, with Hydra overrides")
@@ -334,14 +332,13 @@ def data_check(words:list[str]=_asked, failing:str=_failing, as_json:bool=_as_js
     "List every way in which a table breaks its contract"
     _project()
     from mlops_kit.data import check_table, failures
-    from pathlib import Path
+    from mlops_kit.project import whole
     name,contract,pieces = _to_check(words)
     bad = check_table(pieces(), contract)
+    if failing:
+        import pandas as pd
+        with whole(failing) as tmp: failures(pd.concat(pieces(), ignore_index=True), contract).to_csv(tmp, index=False)
     if as_json: _json(bad.to_dict('records'))
     elif len(bad): _table(bad.itertuples(index=False), *bad.columns)
     else: print(f'{name} keeps its contract')
-    if failing:
-        import pandas as pd
-        Path(failing).parent.mkdir(parents=True, exist_ok=True)
-        failures(pd.concat(pieces(), ignore_index=True), contract).to_csv(failing, index=False)
     if len(bad): raise typer.Exit(1)

@@ -13,7 +13,7 @@ from math import ceil, floor, log10
 from pathlib import Path
 import numpy as np, pandas as pd, yaml
 from pandas.api import types
-from .project import InputError, nearest
+from .project import InputError, nearest, whole
 from .tables import _plain
 
 # %% ../nbs/19_contracts.ipynb #e729ec7e
@@ -125,17 +125,21 @@ def _dump(v): return yaml.safe_dump(v, default_flow_style=True, allow_unicode=Tr
 
 def _line(name, c): return f'  {_dump(name) if len(name)<100 else json.dumps(name, ensure_ascii=False)}: {_dump(c)}'
 
+def _text(contract):
+    top = yaml.safe_dump({k:v for k,v in contract.items() if k!='columns'}, allow_unicode=True, sort_keys=False)
+    return '\n'.join([top.strip(), 'columns:', *(_line(n, c) for n,c in contract['columns'].items())])+'\n'
+
+# %% ../nbs/19_contracts.ipynb #890cc4f3
 def save_contract(
     contract:dict, # From `infer_contract`
-    path # A YAML file; its folder is made
+    path # A YAML file, whose folder is made; or `-`, to print it
 )->Path: # The file
     "Write `contract` for people to read and edit"
-    top = yaml.safe_dump({k:v for k,v in contract.items() if k!='columns'}, allow_unicode=True, sort_keys=False)
-    lines = [_line(n, c) for n,c in contract['columns'].items()]
+    text = _text(contract)
+    if path=='-': return print(text, end='')
     path = Path(path)
     if path.is_dir(): raise InputError(f'{path} is a folder; name a file in it')
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text('\n'.join([top.strip(), 'columns:', *lines])+'\n', encoding='utf-8')
+    with whole(path) as tmp: tmp.write_text(text, encoding='utf-8')
     return path
 
 # %% ../nbs/19_contracts.ipynb #11a725eb
