@@ -81,14 +81,15 @@ def _with_table(root):
 # %% ../nbs/25_check.ipynb #31e3cdf7
 def broken_configs(
     root, # A project's top folder
-)->dict: # `group=choice` to what Hydra says
-    "Which choices of which config groups do not compose"
-    from mlops_kit.train import compose
+)->dict: # `group=choice` to what is wrong
+    "Which choices of which config groups do not compose, or do not fit what they name"
+    from mlops_kit.configs import compose, problems
     folder,bad = Path(root)/'configs',{}
     choices = [f.relative_to(folder).with_suffix('') for f in sorted(folder.glob('*/**/*.yaml')) if f.parent.name!='notebooks']
     for o in ['', *(f'{c.parent.as_posix()}={c.name}' for c in choices)]:
-        try: compose([o] if o else [], root=root)
-        except Exception as e: bad[o or 'train'] = str(e).strip().splitlines()[0]
+        try: said = problems(compose([o] if o else [], root=root))
+        except Exception as e: said = str(e).strip().splitlines()[:1]
+        if said: bad[o or 'train'] = '; '.join(said)
     return bad
 
 # %% ../nbs/25_check.ipynb #b70aa4e4

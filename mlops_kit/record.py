@@ -4,16 +4,17 @@
 
 # %% auto #0
 __all__ = ['STATUSES', 'GOOD', 'RUN_SCHEMA', 'METRICS_MIME', 'Run', 'unwritable', 'blank_record', 'new_run', 'describe_error',
-           'read_run_json', 'list_runs', 'metric']
+           'read_run_json', 'list_runs', 'all_runs', 'find_run', 'metric']
 
 # %% ../nbs/11_record.ipynb #195df474
 import errno, json, os, platform, secrets, shutil, time, traceback
 from contextlib import suppress
 from datetime import datetime, timezone
+from glob import escape
 from hashlib import sha256
 from math import isfinite
 from pathlib import Path
-from .project import InputError, KitError, MachineError, find_root, provenance, write_json
+from .project import InputError, KitError, MachineError, find_root, nearest, provenance, write_json
 
 # %% ../nbs/11_record.ipynb #676f0e9e
 STATUSES = 'running passed failed timeout killed cancelled blocked skipped flaky'.split()
@@ -214,6 +215,30 @@ def list_runs(
     rs = [read_run_json(f) for f in Path(folder).glob('*/*/run.json')]
     return sorted((r for r in rs if kind in (None, r['kind'])), key=lambda r: r['started'])
 
+# %% ../nbs/11_record.ipynb #d916a049
+def _places(root): return [d for d in (Path(root)/'runs', *sorted(Path(root).glob('build/*/runs'))) if d.is_dir()]
+
+def all_runs(
+    root=None, # The project; by default the one around the working folder
+)->list: # Records, oldest first
+    "Read every run of a project, those of parameter sets included"
+    return sorted((r for d in _places(root or find_root()) for r in list_runs(d)), key=lambda r: r['started'])
+
+def find_run(
+    name, # The id of a run, the beginning of one, or its folder
+    root=None, # The project; by default the one around the working folder
+    kind:str=None, # Only these: `notebook`, `train` or `trial`
+)->dict: # Its record
+    "Find one run of a project"
+    root = Path(root or find_root())
+    for folder in (Path(str(name)), root/str(name)):
+        if (folder/'run.json').is_file(): return read_run_json(folder)
+    files = [f for d in _places(root) for f in d.glob(f'*/{escape(str(name))}*/run.json') if '/' not in str(name)]
+    found = [r for r in map(read_run_json, files) if kind in (None, r['kind'])]
+    if len(found)==1: return found[0]
+    ids = [f.parent.name for d in _places(root) for f in d.glob('*/*/run.json')]
+    raise InputError(f'{len(found)} runs begin with {str(name)!r}{"" if found else nearest(name, ids)}')
+
 # %% ../nbs/11_record.ipynb #e1b42306
 METRICS_MIME = 'application/vnd.mlops-kit.metrics+json'
 
@@ -226,10 +251,10 @@ def metric(
     **values, # Name to number, or to an estimate with `value`, `low` and `high`
 ):
     "Show `values`, and let the run record them"
-    from html import escape
+    from html import escape as safe
     from IPython.display import display
     shown = {k:f'{v:.4g}' if isinstance(v, float) else str(v) for k,v in values.items()}
     text = '\n'.join(f'{k:{max(map(len, shown))}}  {v}' for k,v in shown.items())
-    rows = ''.join(f'<tr><th>{escape(k)}</th><td>{escape(v)}</td></tr>' for k,v in shown.items())
+    rows = ''.join(f'<tr><th>{safe(k)}</th><td>{safe(v)}</td></tr>' for k,v in shown.items())
     kinds = {'text/plain':text, 'text/html':f'<table>{rows}</table>'}
     display(kinds | {METRICS_MIME:{k:_value(v) for k,v in values.items()}}, raw=True)

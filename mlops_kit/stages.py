@@ -13,7 +13,7 @@ from .cells import read_nb, run_cells
 from .plan import _files, _overlap, _stages
 from .project import find_root, settings
 from .scan import _parse
-from .train import compose
+from .configs import compose
 
 # %% ../nbs/24_stages.ipynb #f6e5b069
 def _is_config(node):

@@ -17,7 +17,8 @@ from zlib import crc32
 from hydra.plugins.sweeper import Sweeper
 from .project import InputError, KitError, need, settings
 from .record import _gone, _me
-from .train import _folder, _portable, _top, compose, reports_to, run_fields, train
+from .configs import _folder, _portable, _top, compose
+from .train import reports_to, run_fields, train
 
 # %% ../nbs/23_sweep.ipynb #7fba35ee
 def _optuna():

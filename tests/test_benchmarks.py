@@ -36,6 +36,13 @@ def test_data_checks():
     assert {k for k, v in record['metrics'].items() if v > 0} == {'check', 'fingerprint', 'leaks', 'memory'}
 
 
+def test_training_step():
+    "Every way to train is measured, and the ratio to the loop by hand is in the record"
+    record = measured('nbs/benchmarks/training_step.ipynb', tasks=['image'], rounds=1, epochs=1)
+    assert record['status'] == 'passed', record['error']
+    assert record['metrics']['image'] > 0
+
+
 def test_engines():
     "Every tool runs every notebook, each of ours in a process of its own, and the goals are in the record and on the page"
     record = bench()

@@ -12,10 +12,10 @@ from helpers import ROOT, lint_workflows
 pytestmark = each_flavour
 HASH = """
 from hashlib import sha256
-from mlops_kit.train import compose, fit
+from mlops_kit.configs import compose
+from mlops_kit.train import fit, load_best
 run = fit(compose(['trainer.max_epochs=1', 'out=build/same', f'data.path={compose().data.path}']))
-import torch
-state = torch.load(run.checkpoint, weights_only=False)['state_dict']
+state = load_best(run).state_dict()
 print(sha256(b''.join(v.cpu().numpy().tobytes() for v in state.values())).hexdigest())"""
 STUDY = """
 import json, optuna, sys

@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 import torch
 from hydra.utils import instantiate
-from mlops_kit.train import compose
+from mlops_kit.configs import compose
 
 folder = Path(__file__).parents[1]/'configs'
 choices = [f'{f.parent.relative_to(folder).as_posix()}={f.stem}' for f in sorted(folder.glob('*/**/*.yaml')) if f.parent.name!='notebooks']

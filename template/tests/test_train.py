@@ -1,5 +1,6 @@
 "What every model must be able to do, whatever it is."
-from mlops_kit.train import compose, train
+from mlops_kit.configs import compose
+from mlops_kit.train import train
 
 
 def test_learns_a_batch_by_heart():
