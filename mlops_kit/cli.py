@@ -4,10 +4,11 @@
 
 # %% auto #0
 __all__ = ['app', 'runs', 'data', 'verb', 'main', 'completion', 'new', 'check', 'doctor', 'readme', 'run', 'warm', 'lab',
-           'params', 'runs_list', 'runs_show', 'train', 'sweep', 'data_infer', 'data_check']
+           'params', 'runs_list', 'runs_show', 'runs_compare', 'runs_open', 'train', 'sweep', 'data_infer',
+           'data_check']
 
 # %% ../nbs/91_cli.ipynb #f44b2c96
-import os, sys
+import json, os, sys
 
 import typer
 from typer import Argument, Context, Option
@@ -79,9 +80,7 @@ def _table(rows, *columns, title=None):
     for r in rows: t.add_row(*(Text(str('' if c is None else c)) for c in r))
     Console(width=None if sys.stdout.isatty() else 140).print(t)
 
-def _json(obj):
-    import json
-    print(json.dumps(obj, indent=1, default=str, ensure_ascii=False))
+def _json(obj): print(json.dumps(obj, indent=1, default=str, ensure_ascii=False))
 
 # %% ../nbs/91_cli.ipynb #03e29658
 _as_json = Option(False, '--json', help='For programs')
@@ -269,12 +268,12 @@ def params(notebook:str=_notebook, as_json:bool=_as_json):
     _table(read_params(notebook).rows(), 'parameter', 'type', 'default', 'meaning')
 
 # %% ../nbs/91_cli.ipynb #5cb6bd5b
-runs = typer.Typer(no_args_is_help=True, help='Recorded runs: list them, show one.')
+runs = typer.Typer(no_args_is_help=True, help='Recorded runs: list them, show one, compare some, open a page of them.')
 app.add_typer(runs, name='runs')
 
 # %% ../nbs/91_cli.ipynb #9f94d7a9
 def _number(v):
-    if isinstance(v, dict): return f'{v["value"]:.4g} [{v["low"]:.4g}, {v["high"]:.4g}]'
+    if isinstance(v, dict) and 'low' in v: return f'{v["value"]:.4g} [{v["low"]:.4g}, {v["high"]:.4g}]'
     return f'{v:.4g}' if isinstance(v, float) else str(v)
 
 def _metrics(r, n=3): return '  '.join(f'{k}={_number(v)}' for k,v in list(r['metrics'].items())[:n])
@@ -299,6 +298,41 @@ def runs_show(id:str=Argument(help='A run, or the beginning of its name')):
     _project()
     from mlops_kit.record import find_run
     _json(find_run(id))
+
+# %% ../nbs/91_cli.ipynb #66618d87
+_some = Argument(None, metavar='[RUN...]', help='Runs, by as much of their names as it takes; by default the latest trainings and trials')
+_page = Option(None, '--html', metavar='FILE', help='Write a page with the curves, too')
+_latest = Option(5, '-n', help='How many of the latest, when none is named')
+
+def _chosen(ids, last):
+    from mlops_kit.project import InputError
+    from mlops_kit.record import all_runs, find_run
+    found = [find_run(i) for i in ids or []] or [r for r in all_runs() if r['kind']!='notebook'][-last:]
+    if not found: raise InputError('nothing was trained yet: mlops-kit train')
+    return found
+
+@verb('mlops-kit runs compare -n 3', on=runs, name='compare')
+def runs_compare(ids:list[str]=_some, last:int=_latest, html:str=_page, as_json:bool=_as_json):
+    "The settings in which runs differ, and what came of it"
+    _project()
+    from mlops_kit.compare import compare_runs, write_page
+    found = _chosen(ids, last)
+    if html: write_page(found, html)
+    table = compare_runs(found)
+    if as_json: return _json(json.loads(table.reset_index().to_json(orient='records')))
+    _table([[k, *(_number(v) if v==v else '' for v in table[k])] for k in table], '', *table.index)
+
+# %% ../nbs/91_cli.ipynb #126e2fdd
+@verb('mlops-kit runs open -n 3', on=runs, name='open')
+def runs_open(ids:list[str]=_some, last:int=_latest, no_browser:bool=_no_browser):
+    "Show runs in the browser: settings, metrics, curves side by side, executed notebooks"
+    _project()
+    import webbrowser
+    from mlops_kit.compare import write_page
+    from mlops_kit.project import find_root
+    page = write_page(_chosen(ids, last), find_root()/'build/runs.html')
+    print(page)
+    if not no_browser: webbrowser.open(page.as_uri())
 
 # %% ../nbs/91_cli.ipynb #83930a45
 _hydra = dict(ignore_unknown_options=True)

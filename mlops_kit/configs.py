@@ -14,7 +14,7 @@ from inspect import signature
 from pathlib import Path
 from pkgutil import resolve_name
 from typing import Literal, get_args, get_origin
-from .project import InputError, KitError, find_root, nearest, need
+from .project import InputError, KitError, MachineError, find_root, nearest, need
 
 # %% ../nbs/21_configs.ipynb #2028d543
 _now,_kept = ContextVar('run', default=None),ContextVar('kept', default=False)
@@ -203,6 +203,7 @@ def build(
     except (InstantiationException, TypeError) as e:
         why = e.__cause__ or e
         if isinstance(why, KitError): raise why from None
+        if isinstance(why, ModuleNotFoundError): raise MachineError(f'config of {key}: {" ".join(str(why).split())}') from None
         raise
 
 def build_each(

@@ -51,6 +51,7 @@ def _quiet():
     from lightning_fabric.utilities.warnings import PossibleUserWarning
     import_module('pytorch_lightning') # It sets its own level at its first import
     logs = [logging.getLogger(n) for n in ('pytorch_lightning', 'lightning_fabric')]
+    logging.getLogger('pytorch_lightning.loggers.mlflow').setLevel(logging.ERROR) # It warns of what it then makes
     levels = [l.level for l in logs]
     try:
         for l in logs: l.setLevel(logging.WARNING)
@@ -101,10 +102,11 @@ def _watcher(monitor, seen, history):
 
 # %% ../nbs/22_train.ipynb #7a275d13
 def _build(cfg, run, loggers, watcher):
+    from mlops_kit.tracking import steadfast
     data,model = build(cfg, 'data'),build(cfg, 'model')
     if cfg.get('compile'):
         for part in model.children(): part.compile() # Not the steps: dynamo cannot follow Lightning's logging
-    loggers += build_each(cfg, 'logger')
+    loggers += [steadfast(l) for l in build_each(cfg, 'logger')]
     more = dict(callbacks=[watcher, *build_each(cfg, 'callbacks')], logger=loggers or False, default_root_dir=str(run.path))
     if 'enable_progress_bar' not in cfg.trainer: more['enable_progress_bar'] = _at_terminal()
     trainer = build(cfg, 'trainer', **more)
@@ -239,6 +241,8 @@ class Fit:
     checkpoint:Path # The best weights; None when none were kept
 
 def _fit(cfg, run, loggers, old):
+    from mlops_kit.callbacks import plot_curves
+    from mlops_kit.tracking import log_figure
     import pytorch_lightning as pl, torch
     torch.set_num_threads(cfg.threads)
     pl.seed_everything(cfg.seed, workers=True)
@@ -247,11 +251,12 @@ def _fit(cfg, run, loggers, old):
     with _answering():
         data,model,trainer = _build(cfg, run, loggers, _watcher(cfg.monitor, seen, history))
         if trainer.world_size>1: os.environ['OMP_NUM_THREADS'] = str(cfg.threads)
-        for l in loggers: l.log_hyperparams(run.record['config'])
+        for l in loggers: l.log_hyperparams(run.record['config'] | {k:run.record[k] for k in ('id','overrides','provenance')})
         _run(trainer, model, data, cfg.monitor, state)
     value,epoch,file = _best(run.path/'checkpoints/best.safetensors', seen, cfg.monitor, cfg.mode)
     metrics = {f'last/{k}':v for k,v in _metrics(trainer).items()} | {cfg.monitor:value, 'epoch':epoch}
     run.update(metrics=metrics, checkpoint=file and file.relative_to(run.path).as_posix())
+    if loggers and not reports_to(): log_figure(loggers, 'curves', plot_curves(history, cfg.monitor, cfg.mode))
     return Fit(value, epoch, metrics, history, run.path, file)
 
 # %% ../nbs/22_train.ipynb #67d70514
@@ -265,11 +270,12 @@ def fit(
 )->Fit:
     "Build what `cfg` names, train it, and record the run below `cfg.out`"
     need('torch', 'pytorch_lightning', 'hydra')
-    from mlops_kit.tracking import finish
+    for k,v in dict(MLFLOW_DISABLE_TELEMETRY='true', MLFLOW_LOGGING_LEVEL='WARNING').items(): os.environ.setdefault(k, v)
+    from mlops_kit.tracking import finish, link_notebook, log_notebook
     _register()
     cfg,old = _resumed(cfg) if cfg.get('resume') else (cfg,None)
     with _quiet(): validate(cfg)
-    loggers,code = [],1
+    loggers,code,pages = [],1,[]
     with _quiet(), _open(cfg, **dict(resumes=old['id']) if old else {}) as run:
         try:
             res = _fit(cfg, run, loggers, old)
@@ -277,7 +283,10 @@ def fit(
         except KeyboardInterrupt:
             code = 130
             raise
-        finally: finish(loggers, code)
+        finally:
+            if not reports_to(): pages = log_notebook(loggers)
+            finish(loggers, code)
+            link_notebook(pages)
     if _first_process(): _say(cfg, res)
     return res
 

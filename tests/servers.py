@@ -1,11 +1,14 @@
 "Servers that tests talk to: started here, on loopback, and stopped."
+import json
 import os
 import shutil
 import socket
 import subprocess
 import tempfile
+import threading
 import time
 from contextlib import contextmanager, suppress
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from urllib.request import Request, urlopen
 
@@ -90,3 +93,57 @@ def s3(monkeypatch):
         client = boto3.client('s3')
         client.create_bucket(Bucket='shop', CreateBucketConfiguration={'LocationConstraint': 'eu-central-1'})
         yield client
+
+
+class Wandb(BaseHTTPRequestHandler):
+    "The part of W&B's server that a run needs: it agrees to everything, and remembers what it was sent"
+    protocol_version = 'HTTP/1.1'
+
+    def log_message(self, *args): pass
+
+    def answer(self, obj=None):
+        data = json.dumps(obj or {}).encode()
+        self.send_response(200)
+        self.send_header('Content-Length', str(len(data)))
+        self.end_headers()
+        self.wfile.write(data)
+
+    def body(self): return self.rfile.read(int(self.headers.get('Content-Length') or 0))
+
+    def do_GET(self): self.answer()
+
+    def do_PUT(self):
+        self.server.files[self.path.removeprefix('/put/')] = self.body()
+        self.answer()
+
+    def do_POST(self):
+        data = self.body()
+        if self.path != '/graphql':
+            if self.path.endswith('file_stream'): self.server.streams.append(json.loads(data))
+            return self.answer()
+        asked = json.loads(data)
+        query, given = asked['query'], asked.get('variables') or {}
+        if 'upsertBucket' in query:
+            self.server.runs.append(given)
+            project = {'id': 'p', 'name': given.get('project') or 'p', 'entity': {'id': 'e', 'name': 'e'}}
+            bucket = {'id': 'r', 'name': given.get('name'), 'displayName': given.get('displayName'), 'config': '{}', 'summaryMetrics': '{}'}
+            bucket |= {'historyLineCount': 0, 'project': project}
+            return self.answer({'data': {'upsertBucket': {'bucket': bucket, 'inserted': True}}})
+        if 'createRunFiles' in query:
+            files = [{'name': f, 'uploadUrl': f'{self.server.url}/put/{f}'} for f in given['files']]
+            return self.answer({'data': {'createRunFiles': {'runID': 'r', 'uploadHeaders': [], 'files': files}}})
+        viewer = {'id': 'u', 'entity': 'e', 'username': 'me', 'flags': '{}', 'teams': {'edges': []}}
+        info = {'cliVersionInfo': {'max_cli_version': '9.9.9'}, 'features': []}
+        return self.answer({'data': {'viewer': viewer, 'serverInfo': info} if 'viewer' in query else {'serverInfo': info}})
+
+
+@pytest.fixture
+def wandb_server():
+    "Such a server; `variables` is what a program needs to find it"
+    with ThreadingHTTPServer(('127.0.0.1', 0), Wandb) as server:
+        server.url = f'http://127.0.0.1:{server.server_port}'
+        server.files, server.streams, server.runs = {}, [], []
+        server.variables = {'WANDB_BASE_URL': server.url, 'WANDB_API_KEY': 'x' * 40, 'WANDB_MODE': 'online'}
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield server
+        server.shutdown()

@@ -15,6 +15,6 @@ def test_as_a_new_user(kit, wheel, tmp_path):
     assert [c for c in lines if 'requirements.txt' in c]
     assert [c for c in lines if c.startswith('mlops-kit run')]
     (tmp_path / 'typed.sh').write_text('set -ex\n' + '\n'.join(lines))
-    path = {'PYTHONPATH': '', 'CI': '', 'WANDB_MODE': 'offline'}
+    path = {'PYTHONPATH': '', 'CI': '', 'WANDB_MODE': 'offline', 'BROWSER': 'true'}
     sh(['bash', tmp_path / 'typed.sh'], cwd=project, env=path, timeout=1500)
     assert sh(['git', 'status'], cwd=project, ok=False).returncode  # nobody made it a repo
