@@ -26,7 +26,7 @@ def _writing(path):
 # %% ../nbs/22_callbacks.ipynb #7c99149a
 def _chance():
     kind,keys,*rest = np.random.get_state()
-    cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_available() else []
+    cuda = torch.cuda.get_rng_state() if torch.cuda.is_available() else None
     return dict(python=random.getstate(), numpy=(kind, keys.tolist(), *rest), torch=torch.get_rng_state(), cuda=cuda)
 
 def _set_chance(state):
@@ -34,7 +34,7 @@ def _set_chance(state):
     random.setstate((version, tuple(numbers), rest))
     np.random.set_state(state['numpy'])
     torch.set_rng_state(state['torch'])
-    if state['cuda']: torch.cuda.set_rng_state_all(state['cuda'])
+    if state['cuda'] is not None and torch.cuda.is_available(): torch.cuda.set_rng_state(state['cuda'])
 
 # %% ../nbs/22_callbacks.ipynb #9e8992b9
 class Checkpoint(pl.callbacks.Checkpoint):
@@ -51,6 +51,8 @@ class Checkpoint(pl.callbacks.Checkpoint):
     def load_state_dict(self, state): self.value = state['value']
     def on_save_checkpoint(self, trainer, model, checkpoint):
         checkpoint['chance'] = _chance()
+        for k in [*checkpoint]:
+            if k.endswith('hyper_parameters'): del checkpoint[k] # The config has them, and some are no plain values
         for part in checkpoint['loops']['fit_loop']['epoch_progress'].values(): part['ready'] = part['started']
     def on_load_checkpoint(self, trainer, model, checkpoint): self.chance = checkpoint['chance']
     def on_fit_start(self, trainer, model):
@@ -60,7 +62,8 @@ class Checkpoint(pl.callbacks.Checkpoint):
         if not self.first: self.keep_state(trainer)
         self.first = False
     def on_train_epoch_end(self, trainer, model): self.on_validation_end(trainer, model) # Some values are known only now
-    def on_train_end(self, trainer, model): self.keep_state(trainer)
+    def on_train_end(self, trainer, model):
+        if trainer.is_last_batch: self.keep_state(trainer) # Else it stopped within an epoch
 
 # %% ../nbs/22_callbacks.ipynb #577e80f6
 def _keep_best(self, trainer, model):
@@ -118,10 +121,11 @@ def plot_curves(
     history, # One dict for each epoch, as `Fit.history`
     monitor:str=None, # Mark the best epoch of this value
     mode:str='min', # Or `max`
-)->'Figure':
+)->'Figure': # None when nothing was logged
     "Draw what each epoch logged"
     import matplotlib.pyplot as plt
     axes = _axes(history)
+    if not axes: return
     rows = [(row[monitor],row['epoch']) for row in history if row.get(monitor) is not None]
     best = (monitor,(min if mode=='min' else max)(rows, key=lambda r: r[0])[1]) if rows else None
     fig,axs = plt.subplots(1, len(axes), figsize=(3.2*len(axes), 2.4), squeeze=False, layout='constrained')
@@ -157,6 +161,7 @@ def _show(self, trainer):
     if not (self.history and trainer.is_global_zero and _in_notebook()): return
     from IPython.display import display
     fig = plot_curves(self.history, self.monitor, self.mode)
+    if fig is None: return
     if self.shown: self.shown.update(fig)
     else: self.shown = display(fig, display_id=True)
     self.drawn = time.monotonic()

@@ -88,7 +88,7 @@ def broken_configs(
     choices = [f.relative_to(folder).with_suffix('') for f in sorted(folder.glob('*/**/*.yaml')) if f.parent.name!='notebooks']
     for o in ['', *(f'{c.parent.as_posix()}={c.name}' for c in choices)]:
         try: said = problems(compose([o] if o else [], root=root))
-        except Exception as e: said = str(e).strip().splitlines()[:1]
+        except Exception as e: said = [(str(e).strip() or type(e).__name__).splitlines()[0]]
         if said: bad[o or 'train'] = '; '.join(said)
     return bad
 

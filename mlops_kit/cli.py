@@ -38,8 +38,7 @@ def _know_shells():
 
 def _overrides(ctx:Context, incomplete:str):
     from contextlib import suppress
-    from mlops_kit.project import KitError
-    with suppress(KitError):
+    with suppress(Exception):
         from mlops_kit.configs import complete
         before = [w for w in ctx.params.get('overrides') or ctx.params.get('words') or [] if '=' in w]
         return complete(incomplete, before)

@@ -54,7 +54,7 @@ def _history(r):
 
 def _label(r, names):
     settings = _settings(r)
-    said = ', '.join(f'{k.rpartition(".")[2]} {settings.get(k)}' for k in names)
+    said = ', '.join(f'{k.rpartition(".")[2].lstrip("_")} {settings.get(k)}' for k in names)
     return said if 0<len(said)<40 else r['id'][-11:]
 
 def plot_runs(
@@ -69,15 +69,16 @@ def plot_runs(
     fig,axs = plt.subplots(lines, min(3, len(keys)), figsize=(3.4*min(3, len(keys)), 2.5*lines), squeeze=False, layout='constrained')
     for ax in axs.flat[len(keys):]: ax.axis('off')
     for ax,k in zip(axs.flat, keys): _draw(ax, k, found, names)
-    if 1<len(found)<=10: fig.legend(*axs.flat[0].get_legend_handles_labels(), loc='outside lower center', ncols=min(3, len(found)))
+    lines = {l.get_label():l for ax in axs.flat for l in ax.get_lines()}
+    if 1<len(found)<=10: fig.legend(lines.values(), lines, loc='outside lower center', ncols=min(3, len(found)))
     plt.close(fig)
     return fig
 
 # %% ../nbs/21_compare.ipynb #c06324f9
 def _draw(ax, k, found, names):
-    for r,h in found:
+    for i,(r,h) in enumerate(found):
         points = [(row['epoch'],row[k]) for row in h if row.get(k) is not None]
-        if points: ax.plot(*zip(*points), label=_label(r, names), marker='.' if len(points)==1 else None)
+        if points: ax.plot(*zip(*points), color=f'C{i}', label=_label(r, names), marker='.' if len(points)==1 else None)
     low,high = ax.dataLim.intervaly
     if low>0 and high>20*low: ax.set_yscale('log')
     ax.set(xlabel='epoch', ylabel=k)
@@ -105,7 +106,7 @@ def _notebook(r):
     html = notebook_html(r, find_root(r['path']))
     if not html: return ''
     page = f'<!doctype html><meta charset="utf-8"><style>{SHARED}{FRAME}</style>{html}'
-    return f'<details><summary>{escape(r["name"])} <span class="mute">{escape(r["id"])}</span></summary><iframe srcdoc="{escape(page)}"></iframe></details>'
+    return f'<details><summary>{escape(r["name"])} <span class="mute">{escape(r["id"])}</span></summary><iframe sandbox srcdoc="{escape(page)}"></iframe></details>'
 
 # %% ../nbs/21_compare.ipynb #b20cf56b
 def page_of(

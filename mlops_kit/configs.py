@@ -10,6 +10,7 @@ import os, re
 from contextlib import contextmanager
 from contextvars import ContextVar
 from functools import cache, partial
+from importlib import import_module
 from inspect import signature
 from pathlib import Path
 from pkgutil import resolve_name
@@ -43,7 +44,7 @@ def _portable(cfg):
     try: res = OmegaConf.to_container(cfg, resolve=True, throw_on_missing=True)
     except OmegaConfBaseException as e: raise InputError(f'config: {" ".join(str(e).split())}') from None
     finally: _kept.reset(token)
-    if Path(res['out']).is_absolute(): res['out'] = os.path.relpath(res['out'], _top(cfg))
+    if Path(res.get('out') or '.').is_absolute(): res['out'] = os.path.relpath(res['out'], _top(cfg))
     return res
 
 # %% ../nbs/21_configs.ipynb #d60ae4e9
@@ -53,6 +54,9 @@ def _keys(node, head=''):
         yield head+str(k)
         v = node._get_node(k)
         if hasattr(v, 'items') and not v._is_none(): yield from _keys(v, f'{head}{k}.')
+
+def _no_group(e):
+    if 'Config group override' in str(e): return f'{" ".join(str(e).split())}: a group takes the name of a choice, such as none'
 
 def _explain(e, overrides, load):
     choices,message = getattr(e, 'options', None),str(e).strip() or str(e.__cause__)
@@ -99,6 +103,7 @@ def compose(
     top = find_root(root or '.')
     try: cfg = _load(overrides, config, top, hydra)
     except (HydraException, YAMLError) as e: raise InputError(_explain(e, overrides, lambda o: _load(o, config, top))) from None
+    except ValueError as e: raise InputError(_no_group(e)) if _no_group(e) else e from None
     if root is not None: cfg.out = str(top/cfg.out)
     cfg.__dict__['overrides_'] = list(overrides)
     return cfg
@@ -114,9 +119,12 @@ def _adapter(kind):
 
 def _fits(value, kind):
     from pydantic import ValidationError
+    from pydantic.errors import PydanticUserError
+    if isinstance(value, (dict, list)) and getattr(kind, '__module__', '').startswith('omegaconf'): return True
     if not (adapter := _adapter(kind)): return True
     try: res = adapter.validate_python(value)
     except ValidationError: return False
+    except PydanticUserError: return True
     return not isinstance(res, (bool, int, float)) or type(res)==type(value) or (type(value),type(res))==(int,float)
 
 # %% ../nbs/21_configs.ipynb #30655857
@@ -141,7 +149,7 @@ def _built(v): return '_target_' in v or any(map(_built, v.values())) if isinsta
 
 def _wrong(given, target, where='', whole=True):
     try: params = signature(target).parameters
-    except ValueError: return # Some that are written in C have none
+    except (ValueError, TypeError): return # Some that are written in C have none
     scope = getattr(target.__init__ if isinstance(target, type) else target, '__globals__', {})
     named = {n:p for n,p in params.items() if p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)}
     takes_more = any(p.kind is p.VAR_KEYWORD for p in params.values())
@@ -151,12 +159,17 @@ def _wrong(given, target, where='', whole=True):
         else: why = None if takes_more else f'{name} takes no {k}{nearest(k, named)}'
         if why: yield f'{where}{k}: {why}'
     missing = [n for n,p in named.items() if p.default is p.empty and n not in given]
-    if whole and missing: yield f'{where.rstrip(".")}: {name} needs {", ".join(missing)}'
+    if whole and missing: yield f'{where.rstrip(".") or "the top"}: {name} needs {", ".join(missing)}'
 
 # %% ../nbs/21_configs.ipynb #521ab2b9
 def _target(path, where):
     try: return resolve_name(path),None
-    except (ImportError, AttributeError) as e: return None,f'{where}_target_: {path} cannot be found: {e}'
+    except (ImportError, AttributeError, ValueError) as e:
+        try: import_module(path.rpartition('.')[0])
+        except ModuleNotFoundError as lacks:
+            if lacks.name and not path.startswith(lacks.name): raise MachineError(f'{path} needs {lacks.name}, which is not installed') from None
+        except (ImportError, ValueError): pass
+        return None,f'{where}_target_: {path} cannot be found: {e}'
 
 def _problems(node, where=''):
     given = {str(k):v for k,v in node.items() if not str(k).startswith('_')}
@@ -170,6 +183,7 @@ def _problems(node, where=''):
 
 # %% ../nbs/21_configs.ipynb #d040d560
 def _run(seed:int, threads:int, monitor:str, mode:Literal['min','max'], out:str='.', compile:bool=False, resume:str=None, **parts): pass
+_run.__qualname__ = 'a run'
 
 # %% ../nbs/21_configs.ipynb #b1b55768
 def problems(
@@ -179,9 +193,9 @@ def problems(
     need('omegaconf', 'pydantic')
     from omegaconf import OmegaConf
     from omegaconf.errors import OmegaConfBaseException
-    try: parts = OmegaConf.to_container(cfg, resolve=True, throw_on_missing=True)
+    mine = OmegaConf.masked_copy(cfg, [k for k in cfg if k!='hydra'])
+    try: parts = OmegaConf.to_container(mine, resolve=True, throw_on_missing=True)
     except OmegaConfBaseException as e: return [' '.join(str(e).split())]
-    parts.pop('hydra', None)
     return [*_wrong(parts, _run), *_problems(parts)]
 
 def validate(
@@ -209,10 +223,10 @@ def build(
 def build_each(
     cfg, # From `compose`
     key:str, # A group of named parts
-)->list:
+): # One after the other
     "Build each part of `cfg[key]` that is not null"
     group = cfg.get(key) or {}
-    return [build(group, k) for k in group if group[k] is not None]
+    yield from (build(group, k) for k in group if group[k] is not None)
 
 # %% ../nbs/21_configs.ipynb #2dd2c7ab
 def complete(

@@ -231,11 +231,12 @@ def find_run(
 )->dict: # Its record
     "Find one run of a project"
     root = Path(root or find_root())
-    for folder in (Path(str(name)), root/str(name)):
-        if (folder/'run.json').is_file(): return read_run_json(folder)
-    files = [f for d in _places(root) for f in d.glob(f'*/{escape(str(name))}*/run.json') if '/' not in str(name)]
-    found = [r for r in map(read_run_json, files) if kind in (None, r['kind'])]
+    here = [f for f in (Path(str(name)), root/str(name)) if (f/'run.json').is_file()][:1]
+    files = here or [f for d in _places(root) for f in d.glob(f'*/{escape(str(name))}*/run.json') if '/' not in str(name)]
+    every = [read_run_json(f) for f in files]
+    found = [r for r in every if kind in (None, r['kind'])]
     if len(found)==1: return found[0]
+    if every and not found: raise InputError(f'{every[0]["id"]} is a run of kind {every[0]["kind"]}, not {kind}')
     ids = [f.parent.name for d in _places(root) for f in d.glob('*/*/run.json')]
     raise InputError(f'{len(found)} runs begin with {str(name)!r}{"" if found else nearest(name, ids)}')
 

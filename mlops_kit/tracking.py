@@ -29,16 +29,19 @@ QUIET |= dict(init_timeout=20, finish_timeout=60) # Seconds to wait for a server
 def _key(host):
     from netrc import NetrcParseError, netrc
     if os.environ.get('WANDB_API_KEY') or os.environ.get('WANDB_IDENTITY_TOKEN_FILE'): return True
-    try: return bool(netrc(os.environ.get('NETRC')).authenticators(urlsplit(host).hostname))
+    files = os.environ.get('NETRC') or '~/.netrc', '~/_netrc'
+    try: return any(netrc(f).authenticators(urlsplit(host).hostname) for f in map(os.path.expanduser, files) if os.path.isfile(f))
     except (OSError, NetrcParseError): return False
 
 def _opened(mode, out, settings, **kw):
     import wandb
     for m in dict.fromkeys([mode, 'offline', 'disabled']):
-        host = os.environ.get('WANDB_BASE_URL', 'https://api.wandb.ai')
+        host = wandb.setup().settings.base_url
         if m=='online' and not _key(host): why = f'there is no key for {host}: type wandb login'
         else:
-            try: return wandb.init(mode=m, dir=str(out), reinit='create_new', settings=QUIET|settings, **kw)
+            try:
+                out.mkdir(parents=True, exist_ok=True)
+                return wandb.init(mode=m, dir=str(out), reinit='create_new', settings=QUIET|settings, **kw)
             except Exception as e: why = ' '.join(str(e).split())
         if m=='disabled': raise InputError(f'W&B: {why}')
         _log.warning(f'W&B cannot be {m}: {why}. {_NEXT[m]}')
@@ -62,7 +65,6 @@ def logger(
     out = Path(out).resolve()
     names = dict(name=name or out.name, project=project or _project(out) or 'mlops_kit')
     if getattr(rank_zero_only, 'rank', 0): return WandbLogger(save_dir=str(out), offline=True)
-    out.mkdir(parents=True, exist_ok=True)
     run = _opened(mode, out, dict(settings or {}), **names, **kw)
     run.define_metric('trainer/global_step')
     run.define_metric('*', step_metric='trainer/global_step', step_sync=True)
@@ -85,12 +87,12 @@ def finish(
 # %% ../nbs/21_tracking.ipynb #c3d6619c
 _ASKED = 'log_metrics log_hyperparams log_graph save after_save_checkpoint finalize'.split()
 
-def _willing(logger, f, state):
+def _willing(logger, f):
     def g(*args, **kw):
-        if state.get('lost'): return
+        if getattr(logger, 'lost_', False): return
         try: return f(*args, **kw)
         except Exception as e:
-            state['lost'] = e
+            logger.lost_ = True
             _log.warning(f'{type(logger).__name__} stopped: {e}. The training goes on; the run folder has its numbers')
     return g
 
@@ -98,8 +100,7 @@ def steadfast(
     logger, # Of Lightning
 ): # The same
     "Let no error of `logger` stop a training"
-    state = {}
-    for name in _ASKED: setattr(logger, name, _willing(logger, getattr(logger, name), state))
+    for name in _ASKED: setattr(logger, name, _willing(logger, getattr(logger, name)))
     return logger
 
 # %% ../nbs/21_tracking.ipynb #15c23b22
@@ -110,6 +111,7 @@ def log_figure(
 ):
     "Add a figure to the runs of `loggers`"
     for l in loggers:
+        if getattr(l, 'lost_', False): continue
         try:
             if run := _wandb_run(l):
                 import wandb
@@ -119,6 +121,14 @@ def log_figure(
         except Exception as e: _log.warning(f'{type(l).__name__} has no figure {name}: {e}')
 
 # %% ../nbs/21_tracking.ipynb #87646de1
+def _added(parent, runs):
+    source,done = find_root(parent['path'])/parent['notebook'],Path(parent['path'])/Path(parent['notebook']).name
+    pairs = [(Path(r.dir)/done.name,done) for r in runs]
+    for run,(copy,_) in zip(runs, pairs):
+        shutil.copyfile(source, copy)
+        run.save(str(copy), base_path=run.dir, policy='end')
+    return pairs
+
 def log_notebook(
     loggers, # Of Lightning
     id:str=None, # The run of a notebook; by default the one that this process belongs to
@@ -127,13 +137,12 @@ def log_notebook(
     id = id or os.environ.get('MLOPS_KIT_RUN')
     runs = [r for r in map(_wandb_run, loggers) if r is not None and not r.disabled]
     if not id or not runs: return []
-    parent = find_run(id, kind='notebook')
-    source,done = find_root(parent['path'])/parent['notebook'],Path(parent['path'])/Path(parent['notebook']).name
-    pairs = [(Path(r.dir)/done.name,done) for r in runs]
-    for run,(copy,_) in zip(runs, pairs):
-        shutil.copyfile(source, copy)
-        run.save(str(copy), base_path=run.dir, policy='end')
-    return pairs
+    try: parent = find_run(id, kind='notebook')
+    except InputError: return [] # A notebook of another project
+    try: return _added(parent, runs)
+    except Exception as e:
+        _log.warning(f'W&B has no notebook: {e}')
+        return []
 
 def link_notebook(
     pairs, # From `log_notebook`, after `finish`

@@ -14,8 +14,9 @@ from hashlib import file_digest
 from io import StringIO
 from math import isfinite
 from pathlib import Path
+from pickle import UnpicklingError
 from tempfile import TemporaryDirectory, mkdtemp
-from .configs import _explain, _folder, _load, _now, _portable, _register, _top, build, build_each, validate
+from .configs import _explain, _folder, _load, _no_group, _now, _portable, _register, _top, build, build_each, compose, validate
 from .project import InputError, KitError, find_root, nearest, need, provenance, write_json
 from .record import find_run, new_run, read_run_json
 
@@ -34,7 +35,7 @@ def loader(
     *tensors, # Of equal length, such as inputs and labels
     batch_size:int=64, # Rows in a batch; the last one may be smaller
     shuffle:bool=False, # Another order in each epoch
-    seed:int=None, # Of that order; by default torch's own state, which `train` seeds
+    seed:int=None, # Of that order; by default torch's own state, which `train` seeds, and with which a resumed run goes on
 )->'DataLoader': # Yields tuples of tensors
     "Serve in-memory `tensors` by whole batches"
     import torch
@@ -91,7 +92,7 @@ def _watcher(monitor, seen, history):
     def note(trainer, _):
         if not trainer.sanity_checking and monitor in trainer.callback_metrics:
             seen.append((trainer.current_epoch, trainer.callback_metrics[monitor].item()))
-    def batch(trainer, _, outputs, *args): last['loss'] = outputs['loss'] if isinstance(outputs, dict) else outputs
+    def batch(trainer, _, outputs, *args): last['loss'] = outputs.get('loss') if isinstance(outputs, dict) else outputs
     def epoch(trainer, model):
         note(trainer, model)
         history.append({'epoch':trainer.current_epoch} | _metrics(trainer))
@@ -102,33 +103,38 @@ def _watcher(monitor, seen, history):
 
 # %% ../nbs/22_train.ipynb #7a275d13
 def _build(cfg, run, loggers, watcher):
+    from mlops_kit.callbacks import Curves
     from mlops_kit.tracking import steadfast
+    import pytorch_lightning as pl
     data,model = build(cfg, 'data'),build(cfg, 'model')
     if cfg.get('compile'):
         for part in model.children(): part.compile() # Not the steps: dynamo cannot follow Lightning's logging
-    loggers += [steadfast(l) for l in build_each(cfg, 'logger')]
-    more = dict(callbacks=[watcher, *build_each(cfg, 'callbacks')], logger=loggers or False, default_root_dir=str(run.path))
+    loggers.extend(map(steadfast, build_each(cfg, 'logger')))
+    callbacks = [c for c in build_each(cfg, 'callbacks') if not (reports_to() and isinstance(c, Curves))]
+    kept = any(isinstance(c, pl.callbacks.Checkpoint) for c in callbacks)
+    more = dict(callbacks=[watcher, *callbacks], enable_checkpointing=kept, logger=loggers or False, default_root_dir=str(run.path))
     if 'enable_progress_bar' not in cfg.trainer: more['enable_progress_bar'] = _at_terminal()
     trainer = build(cfg, 'trainer', **more)
     if trainer.world_size>1 and reports_to(): raise InputError('a trial of a sweep trains in one process: trainer.devices=1')
     return data,model,trainer
 
 # %% ../nbs/22_train.ipynb #dc0a97cb
-def _run(trainer, model, data, monitor, state):
+def _run(trainer, model, data, monitor, state, seen):
     try:
         with _interruptible(): trainer.fit(model, data, ckpt_path=state, weights_only=True if state else None)
     except Exception as e:
         if monitor not in str(e) or monitor in trainer.callback_metrics: raise
     if not trainer.callback_metrics and trainer.max_epochs==0: raise InputError('trainer.max_epochs=0: no epoch, no result')
-    if monitor not in trainer.callback_metrics:
+    if not seen:
         names = list(_metrics(trainer))
         raise InputError(f'monitor={monitor}: nothing logged that name{nearest(monitor, names)} Logged: {", ".join(names) or "nothing"}')
 
 def _best(file, seen, monitor, mode):
     from mlops_kit.callbacks import best_of
     if file.is_file(): return *best_of(file),file
-    value = (max if mode=='max' else min)(v for _,v in seen)
-    if not isfinite(value): raise InputError(f'the best {monitor} is {value}: it was no number in any epoch')
+    finite = [v for _,v in seen if isfinite(v)]
+    if not finite: raise InputError(f'the best {monitor} is {seen[-1][1]}: it was no number in any epoch')
+    value = (max if mode=='max' else min)(finite)
     return value,next(e for e,v in seen if v==value),None
 
 # %% ../nbs/22_train.ipynb #393265d1
@@ -172,26 +178,29 @@ def reports_to():
 # %% ../nbs/22_train.ipynb #c38402b8
 _FREE = 'trainer','callbacks','logger'
 
-def _changed(cfg, config):
+def _typed(overrides): return [o for o in overrides if not o.startswith('resume=')]
+
+def _changed(cfg, config, old):
     from hydra.core.override_parser.overrides_parser import OverridesParser
     from omegaconf import OmegaConf
-    for o in OverridesParser.create().parse_overrides(_overrides(cfg)):
-        key = o.key_or_group
-        if key=='resume': continue
-        if key.split('.')[0] not in _FREE: raise InputError(f'{o.input_line}: a run goes on with its own config; only {", ".join(_FREE)} can change')
-        OmegaConf.update(config, key, OmegaConf.select(cfg, key), merge=False, force_add=True)
+    found = OverridesParser.create().parse_overrides(_typed(_overrides(cfg)))
+    bad = next((o for o in found if o.key_or_group.split('.')[0] not in _FREE), None)
+    if bad: raise InputError(f'{bad.input_line}: a run goes on with its own config; only {", ".join(_FREE)} can change')
+    if any('.' not in o.key_or_group for o in found): cfg = compose([*_typed(old['overrides']), *_typed(_overrides(cfg))], root=_top(cfg))
+    for o in found: OmegaConf.update(config, o.key_or_group, OmegaConf.select(cfg, o.key_or_group), merge=False, force_add=True)
     return config
 
+# %% ../nbs/22_train.ipynb #f56c4582
 def _resumed(cfg):
     from omegaconf import OmegaConf
-    old = find_run(cfg.resume, _top(cfg), 'train')
+    old = find_run(cfg.resume if _first_process() else os.environ['MLOPS_KIT_RESUME'], _top(cfg), 'train')
+    os.environ['MLOPS_KIT_RESUME'] = old['path']
     if old['status']=='running': raise InputError(f'{old["id"]} is still running')
     config = OmegaConf.create(old['config'])
     OmegaConf.set_struct(config, False)
     config.out = str(_top(cfg)/config.out)
-    config.resume = old['id']
-    new = _changed(cfg, config)
-    new.__dict__['overrides_'] = [*(o for o in old['overrides'] if not o.startswith('resume=')), *_overrides(cfg)]
+    new = _changed(cfg, config, old)
+    new.__dict__['overrides_'] = _typed([*old['overrides'], *_overrides(cfg)])
     return new,old
 
 # %% ../nbs/22_train.ipynb #ffdbaf93
@@ -202,7 +211,8 @@ def _begin(cfg, run, old):
     state = folder/'last.ckpt'
     if not state.is_file():
         raise InputError(f'{old["id"]} kept no state to go on from: it ended in its first epoch, or without `Checkpoint` among its callbacks')
-    done,most = torch.load(state, map_location='cpu', weights_only=True)['epoch'],cfg.trainer.get('max_epochs')
+    try: done,most = torch.load(state, map_location='cpu', weights_only=True)['epoch'],cfg.trainer.get('max_epochs')
+    except UnpicklingError as e: raise InputError(f'{state} holds more than plain values, and is not read: {e}') from None
     if most is not None and 0<=most<=done:
         raise InputError(f'{old["id"]} has trained all its {done} epochs; trainer.max_epochs={2*done} would add as many')
     for f in (state, folder/'best.safetensors'):
@@ -236,7 +246,7 @@ class Fit:
     value:float # The best value of the monitored metric
     epoch:int # In which epoch
     metrics:dict # The best value and its epoch, and the last value of everything logged
-    history:list # What each epoch logged; also in the run folder, as history.json
+    history:list # For each epoch, the latest value of everything logged; also in the run folder, as history.json
     path:Path # The run folder
     checkpoint:Path # The best weights; None when none were kept
 
@@ -252,11 +262,11 @@ def _fit(cfg, run, loggers, old):
         data,model,trainer = _build(cfg, run, loggers, _watcher(cfg.monitor, seen, history))
         if trainer.world_size>1: os.environ['OMP_NUM_THREADS'] = str(cfg.threads)
         for l in loggers: l.log_hyperparams(run.record['config'] | {k:run.record[k] for k in ('id','overrides','provenance')})
-        _run(trainer, model, data, cfg.monitor, state)
+        _run(trainer, model, data, cfg.monitor, state, seen)
     value,epoch,file = _best(run.path/'checkpoints/best.safetensors', seen, cfg.monitor, cfg.mode)
     metrics = {f'last/{k}':v for k,v in _metrics(trainer).items()} | {cfg.monitor:value, 'epoch':epoch}
     run.update(metrics=metrics, checkpoint=file and file.relative_to(run.path).as_posix())
-    if loggers and not reports_to(): log_figure(loggers, 'curves', plot_curves(history, cfg.monitor, cfg.mode))
+    if loggers and not reports_to() and (fig := plot_curves(history, cfg.monitor, cfg.mode)): log_figure(loggers, 'curves', fig)
     return Fit(value, epoch, metrics, history, run.path, file)
 
 # %% ../nbs/22_train.ipynb #67d70514
@@ -273,6 +283,7 @@ def fit(
     for k,v in dict(MLFLOW_DISABLE_TELEMETRY='true', MLFLOW_LOGGING_LEVEL='WARNING').items(): os.environ.setdefault(k, v)
     from mlops_kit.tracking import finish, link_notebook, log_notebook
     _register()
+    if cfg.get('resume')=='': raise InputError('resume= names no run')
     cfg,old = _resumed(cfg) if cfg.get('resume') else (cfg,None)
     with _quiet(): validate(cfg)
     loggers,code,pages = [],1,[]
@@ -351,8 +362,8 @@ def find_lr(
         torch.set_num_threads(cfg.threads)
         pl.seed_everything(cfg.seed, workers=True)
         data,model = build(cfg, 'data'),build(cfg, 'model')
-        off = dict.fromkeys(['logger', 'enable_checkpointing', 'enable_progress_bar'], False)
-        trainer = build(cfg, 'trainer', **off, default_root_dir=tmp, callbacks=[], max_epochs=-1)
+        off = dict.fromkeys(['logger', 'enable_checkpointing', 'enable_progress_bar', 'fast_dev_run'], False)
+        trainer = build(cfg, 'trainer', **off, default_root_dir=tmp, callbacks=[], max_epochs=-1, profiler=None)
         with nullcontext() if _at_terminal() else redirect_stderr(StringIO()): # It has a bar of its own
             found = Tuner(trainer).lr_find(model, datamodule=data, min_lr=low, max_lr=high, num_training=steps, update_attr=False)
     table = pd.DataFrame(found.results)
@@ -382,6 +393,7 @@ def _hydra_main():
     _register()
     try: hydra.main(config_path=str(root/'configs'), config_name='train', version_base='1.3')(_job)()
     except (HydraException, YAMLError) as e: raise InputError(_explain(e, typed, lambda o: _load(o, 'train', root))) from None
+    except ValueError as e: raise InputError(_no_group(e)) if _no_group(e) else e from None
     except _Ended as e: raise e.args[0] from None
 
 # %% ../nbs/22_train.ipynb #f5e5f5a1
@@ -393,7 +405,7 @@ def main():
         _hydra_main()
     except KeyboardInterrupt: sys.exit(130)
     except KitError as e:
-        sys.stderr.write(f'{e}\n')
+        if os.environ.get('LOCAL_RANK', '0')=='0': sys.stderr.write(f'{e}\n')
         sys.exit(e.code)
 
 # %% ../nbs/22_train.ipynb #60835b48

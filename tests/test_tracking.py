@@ -85,9 +85,10 @@ def test_bad_disk_stops_no_training(child, tmp_path):
     "A tracker whose disk is full falls silent; the run folder has the numbers"
     if os.geteuid() or subprocess.run(['mount', '-t', 'tmpfs', '-o', 'size=16k', 'tmpfs', tmp_path]).returncode:
         pytest.skip('only root may mount a disk')
-    try: _, record, folder = trained(child, 'disk', f'logger.wandb.out={tmp_path}/w logger=[wandb,csv] logger.csv.save_dir={tmp_path}')
+    try: said, record, folder = trained(child, 'disk', f'logger.wandb.out={tmp_path}/w logger=[wandb,csv] logger.csv.save_dir={tmp_path}')
     finally: subprocess.run(['umount', '-l', tmp_path], check=True)
     assert record['status'] == 'passed'
+    assert 'stopped' in said or 'cannot be offline' in said, said
     assert len(json.loads((folder / 'history.json').read_text())) == 2
 
 

@@ -62,6 +62,8 @@ def test_two_processes_make_one_run(child):
     assert (run['status'], said.count('\n')) == ('passed', 1), said
     assert len(json.loads((child.path / f'build/ddp/runs/train/{run["id"]}/history.json').read_text())) == 2
     assert subprocess.run(['pgrep', '-f', 'out=build/ddp'], capture_output=True).stdout == b''
+    child.kit(f'train resume={run["id"][:-2]} trainer.max_epochs=3')
+    assert [(r['status'], r.get('resumes')) for r in trainings(child, 'build/ddp')] == [('passed', None), ('passed', run['id'])]
 
 
 @each_flavour
