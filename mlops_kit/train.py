@@ -207,7 +207,7 @@ def _resumed(cfg):
 def _begin(cfg, run, old):
     import torch
     if old is None: return None,[]
-    folder,new = Path(old['path'])/'checkpoints',run.path/'checkpoints'
+    folder = Path(old['path'])/'checkpoints'
     state = folder/'last.ckpt'
     if not state.is_file():
         raise InputError(f'{old["id"]} kept no state to go on from: it ended in its first epoch, or without `Checkpoint` among its callbacks')
