@@ -156,12 +156,12 @@ def test_same_seed_same_weights(child):
 
 @pytest.mark.full
 def test_tracked_run_equals_record(child):
-    "What W&B stored offline is what run.json says"
+    "What W&B stored offline is what run.json says: the config and where the run comes from, the metrics, how it ended"
     child.kit('train trainer.max_epochs=2 out=build/tracked')
     folder = next((child.path / 'build/tracked/runs/train').iterdir())
     config, summary, code = json.loads(child.run('python', '-c', TRACKED, folder).stdout.splitlines()[-1])
     record = json.loads((folder / 'run.json').read_text())
-    assert (config, code) == (record['config'], 0)
+    assert (config, code) == ({**record['config'], **{k: record[k] for k in ('id', 'overrides', 'provenance')}}, 0)
     last = {k.removeprefix('last/'): v for k, v in record['metrics'].items() if k.startswith('last/')}
     assert last
     assert {k: summary[k] for k in last} == pytest.approx(last)
