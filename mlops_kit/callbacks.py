@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np, pytorch_lightning as pl, torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_model
+from .compare import epoch_axis
 from .project import whole
 from .record import unwritable
 
@@ -111,10 +112,7 @@ def _draw(ax, name, lines, history, best):
         points = [(row['epoch'],row[n]) for row in history if row.get(n) is not None]
         ax.plot(*zip(*points), label=n.rpartition('/')[0] or n, marker='.' if len(points)==1 else None)
         if best and n==best[0]: ax.plot(best[1], dict(points)[best[1]], 'ko', ms=5)
-    low,high = ax.dataLim.intervaly
-    if low>0 and high>20*low: ax.set_yscale('log')
-    ax.set(xlabel='epoch', ylabel=name)
-    ax.xaxis.get_major_locator().set_params(integer=True)
+    epoch_axis(ax, name)
     if len(lines)>1: ax.legend()
 
 def plot_curves(

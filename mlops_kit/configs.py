@@ -55,9 +55,6 @@ def _keys(node, head=''):
         v = node._get_node(k)
         if hasattr(v, 'items') and not v._is_none(): yield from _keys(v, f'{head}{k}.')
 
-def _no_group(e):
-    if 'Config group override' in str(e): return f'{" ".join(str(e).split())}: a group takes the name of a choice, such as none'
-
 def _explain(e, overrides, load):
     choices,message = getattr(e, 'options', None),str(e).strip() or str(e.__cause__)
     if getattr(e, 'missing_cfg_file', None) and '/' in e.missing_cfg_file:
@@ -89,6 +86,16 @@ def _load(overrides, config, root, hydra=False):
     import hydra as h
     with _hydra(root): return h.compose(config, list(overrides), return_hydra_config=hydra)
 
+@contextmanager
+def _explained(overrides, config, root):
+    from hydra.errors import HydraException
+    from yaml import YAMLError
+    try: yield
+    except (HydraException, YAMLError) as e: raise InputError(_explain(e, overrides, lambda o: _load(o, config, root))) from None
+    except ValueError as e:
+        if 'Config group override' not in str(e): raise
+        raise InputError(f'{" ".join(str(e).split())}: a group takes the name of a choice, such as none') from None
+
 # %% ../nbs/21_configs.ipynb #30a6a359
 def compose(
     overrides=(), # Hydra overrides, such as `trainer.max_epochs=1`
@@ -98,12 +105,8 @@ def compose(
 )->'DictConfig':
     "Compose `configs/CONFIG.yaml` with `overrides`"
     need('hydra')
-    from hydra.errors import HydraException
-    from yaml import YAMLError
     top = find_root(root or '.')
-    try: cfg = _load(overrides, config, top, hydra)
-    except (HydraException, YAMLError) as e: raise InputError(_explain(e, overrides, lambda o: _load(o, config, top))) from None
-    except ValueError as e: raise InputError(_no_group(e)) if _no_group(e) else e from None
+    with _explained(overrides, config, top): cfg = _load(overrides, config, top, hydra)
     if root is not None: cfg.out = str(top/cfg.out)
     cfg.__dict__['overrides_'] = list(overrides)
     return cfg

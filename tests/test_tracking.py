@@ -69,6 +69,8 @@ def test_bad_network_stops_no_training(child, wandb_server, network, tmp_path):
     assert record['status'] == 'passed'
     assert 'kept offline' in said or network == 'gone', said
     assert list(folder.glob('wandb/*run-*/run-*.wandb'))
+    assert bool(wandb_server.runs) is (network == 'gone')
+    assert 'wandb-summary.json' not in wandb_server.files
 
 
 def dies_after_the_start(server):
