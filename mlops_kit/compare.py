@@ -24,7 +24,7 @@ def _settings(r): return dict(_flat((r['config'] or {}) | r['parameters']))
 # %% ../nbs/21_compare.ipynb #233e2c5b
 def _differ(records):
     found = [_settings(r) for r in records]
-    names = dict.fromkeys(k for f in found for k in f if k not in ('out', 'resume', 'overrides'))
+    names = dict.fromkeys(k for f in found for k in f if k.split('.')[0] not in ('out', 'resume', 'overrides', 'logger'))
     return [k for k in names if len({str(f.get(k)) for f in found})>1]
 
 def varied(
