@@ -185,7 +185,7 @@ def _problems(node, where=''):
             if isinstance(part, dict): yield from _problems(part, f'{where}{k}[{i}].' if isinstance(v, list) else f'{where}{k}.')
 
 # %% ../nbs/21_configs.ipynb #d040d560
-def _run(seed:int, threads:int, monitor:str, mode:Literal['min','max'], out:str='.', compile:bool=False, resume:str=None, **parts): pass
+def _run(seed:int, threads:int, monitor:str, mode:Literal['min','max'], out:str='.', compile:bool=False, resume:str=None, objectives:list=None, **parts): pass
 _run.__qualname__ = 'a run'
 
 # %% ../nbs/21_configs.ipynb #b1b55768

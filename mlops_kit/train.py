@@ -220,7 +220,7 @@ class Fit:
     "What a training run gave"
     value:float # The best value of the monitored metric
     epoch:int # In which epoch
-    metrics:dict # The best value and its epoch, and the last value of everything logged
+    metrics:dict # The best value and its epoch, the last value of everything logged, the number of trainable parameters
     history:list # For each epoch, the latest value of everything logged; also in the run folder, as history.json
     path:Path # The run folder
     checkpoint:Path # The best weights; None when none were kept
@@ -239,10 +239,13 @@ def _fit(cfg, run, loggers, old):
         for l in loggers: l.log_hyperparams(run.record['config'] | {k:run.record[k] for k in ('id','overrides','provenance')})
         _run(trainer, model, data, cfg.monitor, state, seen)
     value,epoch,file = _best(run.path/'checkpoints/best.safetensors', seen, cfg.monitor, cfg.mode)
-    metrics = {f'last/{k}':v for k,v in _metrics(trainer).items()} | {cfg.monitor:value, 'epoch':epoch}
+    size = sum(p.numel() for p in model.parameters() if p.requires_grad)
+    metrics = {f'last/{k}':v for k,v in _metrics(trainer).items()} | {cfg.monitor:value, 'epoch':epoch, 'parameters':size}
     run.update(metrics=metrics, checkpoint=file and file.relative_to(run.path).as_posix())
     if loggers and not reports_to() and (fig := plot_curves(history, cfg.monitor, cfg.mode)): log_figure(loggers, 'curves', fig)
-    return Fit(value, epoch, metrics, history, run.path, file)
+    res = Fit(value, epoch, metrics, history, run.path, file)
+    if reports_to(): reports_to().set_user_attr('metrics', _measured(res))
+    return res
 
 # %% ../nbs/22_train.ipynb #67d70514
 def _say(cfg, res):
@@ -276,11 +279,21 @@ def fit(
     if _first_process(): _say(cfg, res)
     return res
 
+# %% ../nbs/22_train.ipynb #f84c346a
+def _measured(res):
+    best = next((row for row in res.history if row['epoch']==res.epoch), {})
+    return {k:v for k,v in (best|res.metrics).items() if isinstance(v, (int, float)) and isfinite(v)}
+
+def _objective(name, seen):
+    if name not in seen: raise InputError(f'objectives: nothing measured {name}{nearest(name, seen)} Measured: {", ".join(seen)}')
+    return seen[name]
+
 def train(
     cfg:'DictConfig', # From `compose`, or from Hydra
-)->float: # The best value of `cfg.monitor`
+)->float: # The best value of `cfg.monitor`; with `cfg.objectives` a list of what each of them was in that epoch
     "Train once, and say how good it got"
-    return fit(cfg).value
+    res = fit(cfg)
+    return [_objective(n, _measured(res)) for n in cfg.get('objectives') or []] or res.value
 
 # %% ../nbs/22_train.ipynb #56bb5873
 def load_best(
@@ -349,18 +362,23 @@ def find_lr(
 # %% ../nbs/22_train.ipynb #c14bb815
 class _Ended(BaseException): "An error on its way through Hydra"
 
+def _speak():
+    logging.basicConfig(format='%(message)s', stream=sys.stdout)
+    logging.getLogger('mlops_kit').setLevel(logging.INFO)
+
 def _job(cfg):
     from hydra.core.hydra_config import HydraConfig
     from hydra.types import RunMode
-    logging.basicConfig(format='%(message)s', stream=sys.stdout) # A launcher may have put this into another process
-    logging.getLogger('mlops_kit').setLevel(logging.INFO)
+    _speak() # A launcher may have put this into another process
     try: return train(cfg)
     except Exception as e:
         if HydraConfig.get().mode==RunMode.MULTIRUN: raise
         raise _Ended(e)
 
+# %% ../nbs/22_train.ipynb #1229c8d7
 def _hydra_main():
     import hydra
+    _speak()
     os.environ['HYDRA_FULL_ERROR'] = '1'
     root,typed = find_root(),[a for a in sys.argv[1:] if not a.startswith('-')]
     _register()

@@ -43,6 +43,13 @@ def test_training_step():
     assert record['metrics']['image'] > 0
 
 
+def test_sweeps():
+    "Every way to try a trial is measured, and so are the epochs that hydra-optuna-sweeper needed, with Optuna 2"
+    record = measured('nbs/benchmarks/sweeps.ipynb', seeds=[0], trials=2, rounds=1, epochs=1)
+    assert record['status'] == 'passed', record['error']
+    assert {k for k, v in record['metrics'].items() if v > 0} == {'here', 'fork', 'forks', 'process', 'share'}
+
+
 def test_engines():
     "Every tool runs every notebook, each of ours in a process of its own, and the goals are in the record and on the page"
     record = bench()

@@ -72,6 +72,12 @@ def compares(command, image, **_):
     image.run('/bin/bash', '-ec', command)
 
 
+def studies(command, image, **_):
+    "After a small one"
+    image.kit('sweep hydra.sweeper.n_trials=2 trainer.max_epochs=1 logger=none out=build/readme')
+    image.run('/bin/bash', '-ec', command)
+
+
 def any_notebooks(command, image, tmp_path, **_):
     "In a folder of its own, on notebooks that belong to no project"
     (tmp_path / 'analyses').mkdir()
@@ -93,7 +99,7 @@ HOW = {
     r'mlops-kit new \S+ --data \S+ --target \S+': news, r'mlops-kit data check \S+ \S+': checks,
     r'mlops-kit run nbs --set ci': runs, r'mlops-kit train .*': in_child('trainer.max_epochs=1', 'out=build/readme'),
     r'mlops-kit sweep .*': in_child('hydra.sweeper.n_trials=2', 'trainer.max_epochs=1', 'out=build/readme'),
-    r'mlops-kit runs compare.*': compares,
+    r'mlops-kit runs compare.*': compares, r'mlops-kit studies show': studies,
     r'mlops-kit (check --fix|runs list|params \S+)': in_child(), r'mlops-kit lab': in_child('--help'),
     r'mlops-kit run analyses/ .*|papermill --engine .*|mlops-kit warm .*': any_notebooks,
     r'cd digits|python -m venv .*|pip install -r requirements.txt|nbdev_export|mlops-kit run nbs': in_new_user_test}

@@ -16,6 +16,7 @@ import pytest
 from browser import chromium, new_page  # noqa: F401  (a fixture)
 from helpers import sh
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
+from test_suites import suites
 
 from mlops_kit.cli import _pairs, _split_words
 from mlops_kit.params import check_params
@@ -183,7 +184,6 @@ SHOWN = """<script>parent.document.title = 'pwned'</script><style>body{backgroun
 @pytest.fixture(scope='module')
 def ran(tmp_path_factory):
     "A suite that really ran: passed, failed, timeout, killed, blocked, and skipped since the run before"
-    from mlops_kit.journal import read_suite
     from mlops_kit.runs import run_notebooks
     root = tmp_path_factory.mktemp('suite')
     (root / 'settings.ini').write_text('[DEFAULT]\nlib_name = shapes\n')
@@ -195,7 +195,7 @@ def ran(tmp_path_factory):
     write(root, 'later', 'n = 1')
     run_notebooks(root / 'nbs/good.ipynb', root=root)
     run_notebooks(root / 'nbs', root=root, timeout=3, jobs=2)
-    return read_suite(max((root / 'runs/suites').glob('*.jsonl')))
+    return suites(root)[-1]
 
 
 def sized(suite, n):
