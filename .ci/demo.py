@@ -61,8 +61,9 @@ def short(override):
 def picture():
     "The learning curves of all trials, as bytes"
     nb = json.loads((chapters()['04_sweep'][1] / '04_sweep.ipynb').read_text())
-    images = [o['data']['image/png'] for c in nb['cells'] for o in c.get('outputs', []) if 'image/png' in o.get('data', {})]
-    return base64.b64decode(''.join(images[0]))
+    [cell] = [c for c in nb['cells'] if c['cell_type'] == 'code' and 'plot_trials(study)' in ''.join(c['source'])]
+    [image] = [o['data']['image/png'] for o in cell['outputs'] if 'image/png' in o.get('data', {})]
+    return base64.b64decode(''.join(image))
 
 
 def main():
