@@ -19,6 +19,7 @@ class _Rows:
         import torch
         return self[torch.as_tensor(idx)]
 
+# %% ../nbs/21_batches.ipynb #31718499
 def loader(
     *tensors, # Of equal length, such as inputs and labels
     batch_size:int=64, # Rows in a batch; the last one may be smaller

@@ -80,7 +80,8 @@ class Forks:
     def __exit__(self, *args):
         gc.unfreeze()
         end = time.monotonic()+self.patience
-        for process,_ in self._running.values(): os.kill(process.pid, signal.SIGINT)
+        for process,_ in self._running.values():
+            with suppress(ProcessLookupError): os.kill(process.pid, signal.SIGINT)
         for pipe in list(self._running): self._end(pipe, max(0, end-time.monotonic()))
         for side in self._held: side.close()
 
@@ -113,7 +114,7 @@ def _end(self, pipe, patience=None):
 
 def _learn(modules):
     for name in modules:
-        with suppress(Exception): import_module(name)
+        with suppress(Exception): import_module(name) # What cannot be imported here, each fork imports for itself
 
 def _hear(self, pipe):
     try: kind,*said = pipe.recv()

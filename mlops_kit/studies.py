@@ -28,17 +28,16 @@ def _axes(width=6, height=3, **more):
     return plt.subplots(figsize=(width,height), **more)[1]
 
 # %% ../nbs/24_studies.ipynb #529c4d47
-def _alone(study):
+def _single(study):
     if len(study.directions)>1: raise InputError(f'study {study.study_name} has several objectives: plot_front shows it')
-    return _objectives(study)[0],study.directions[0].name=='MAXIMIZE'
+    return _objectives(study)[0],study.directions[0].name=='MAXIMIZE',best_trial(study)
 
 
 def plot_history(
     study, # With one objective
 )->'Axes':
     "The value of each trial, and the best so far"
-    name,up = _alone(study)
-    best_trial(study) # There is one
+    name,up,_ = _single(study)
     done,ax = _finished(study, 'COMPLETE'),_axes()
     kept = [t for t in done if _feasible(t)]
     best = [t for i,t in enumerate(kept) if all((t.value>o.value) if up else (t.value<o.value) for o in kept[:i])]
@@ -53,8 +52,7 @@ def plot_trials(
     study, # With one objective, whose trials reported
 )->'Axes':
     "What each trial reported, step by step"
-    name,_ = _alone(study)
-    best = best_trial(study)
+    name,_,best = _single(study)
     ax = _axes()
     for t in study.trials:
         stopped,steps = t.state.name=='PRUNED',sorted(t.intermediate_values.items())
@@ -88,7 +86,7 @@ def plot_importances(
 )->'Axes':
     "How much of the variance each parameter explains"
     optuna = _optuna()
-    _alone(study)
+    _single(study)
     if len(_finished(study, 'COMPLETE'))<2: raise InputError(f'study {study.study_name} has less than two complete trials')
     found = optuna.importance.get_param_importances(study, evaluator=optuna.importance.FanovaImportanceEvaluator(seed=0))
     ax = _axes(height=.6+.3*len(found))
@@ -103,7 +101,7 @@ def plot_slices(
     study, # With one objective
 )->'Axes': # One for each parameter of the best trial
     "Each parameter against the value"
-    name,best = _alone(study)[0],best_trial(study)
+    name,_,best = _single(study)
     axs = _axes(2.3*len(best.params), 2.4, ncols=len(best.params), sharey=True, squeeze=False)[0]
     for ax,k in zip(axs, best.params):
         for state,mark in dict(PRUNED='x', COMPLETE='o').items():
@@ -127,8 +125,7 @@ def plot_parallel(
 )->'Axes':
     "Each complete trial as a line through its parameters"
     import matplotlib.pyplot as plt
-    name,up = _alone(study)
-    best_trial(study) # There is one
+    name,up,_ = _single(study)
     trials = sorted(_finished(study, 'COMPLETE'), key=lambda t: (_feasible(t), t.value if up else -t.value))
     keys = list(dict.fromkeys(k for t in trials for k in t.params))
     ax,columns = _axes(1.5*len(keys)+1, 3),{k:_heights(trials, k) for k in keys}

@@ -30,7 +30,7 @@ def prune_by(
         trial,value = reports_to(),trainer.callback_metrics.get(monitor)
         if trial is None or value is None or trainer.sanity_checking or not value.isfinite(): return
         try: trial.report(value.item(), len(steps))
-        except NotImplementedError: return # Several objectives
+        except NotImplementedError: return # Optuna's answer when there are several objectives
         steps.append(trainer.current_epoch)
         if not trial.should_prune(): return
         trial.set_user_attr('pruned', f'behind the others in epoch {steps[-1]}')
@@ -72,9 +72,9 @@ def _direction(cfg, options):
 
 # %% ../nbs/23_sweep.ipynb #4edd12c9
 def _checked(options):
-    whole,number = lambda v: type(v) is int and v>0,lambda v: type(v) in (int, float) and v>0
+    count,number = lambda v: type(v) is int and v>0,lambda v: type(v) in (int, float) and v>0
     said = dict(n_trials='a whole number from 1', n_jobs='a whole number from 1', timeout='seconds', heartbeat='seconds', max_failure_rate='a share from 0 to 1')
-    fits = dict(n_trials=whole, n_jobs=whole, timeout=lambda v: v is None or number(v), heartbeat=number,
+    fits = dict(n_trials=count, n_jobs=count, timeout=lambda v: v is None or number(v), heartbeat=number,
         max_failure_rate=lambda v: type(v) in (int, float) and 0<=v<=1)
     bad = [f'hydra.sweeper.{k}={getattr(options, k)}: give {said[k]}' for k in fits if not fits[k](getattr(options, k))]
     if bad: raise InputError('\n'.join(bad))
@@ -120,7 +120,7 @@ def _asked(cfg, options, space):
 # %% ../nbs/23_sweep.ipynb #5d435209
 def _name_objectives(study, names):
     n = len(study.directions)
-    if n>1 and len(names)==1: names = [f'value {i}' for i in range(n)] # Of an application that names none
+    names = names or [f'value {i}' for i in range(n)] # Of an application that names none
     if len(names)!=n: raise InputError(f'objectives has {len(names)} names ({", ".join(names)}), hydra.sweeper.direction has {n}')
     with warnings.catch_warnings():
         warnings.simplefilter('ignore', _optuna().exceptions.ExperimentalWarning)
@@ -137,7 +137,7 @@ def _hunt(cfg, options, overrides, load, run, jobs=0, crew=None):
     _try(load([*lines, *_first(space)]))
     study = open_study(*_asked(cfg, options, space), direction)
     study.set_user_attr('fixed', lines)
-    _name_objectives(study, cfg.get('objectives') or [cfg.get('monitor') or 'value'])
+    _name_objectives(study, cfg.get('objectives') or ([cfg.monitor] if cfg.get('monitor') else []))
     logging.getLogger('mlops_kit').info(f'study {study.study_name}: {len(_done(study))} of {options.n_trials} trials done')
     def objective(trial): return run([*lines, *overrides_of(trial.params)])
     return search(objective, space, options.n_trials, study._storage, study.study_name, direction, cfg.get('seed') or 0, options.sampler,

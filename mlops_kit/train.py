@@ -375,7 +375,7 @@ def _job(cfg):
         if HydraConfig.get().mode==RunMode.MULTIRUN: raise
         raise _Ended(e)
 
-# %% ../nbs/22_train.ipynb #1229c8d7
+# %% ../nbs/22_train.ipynb #f5e5f5a1
 def _hydra_main():
     import hydra
     _speak()
@@ -387,7 +387,6 @@ def _hydra_main():
         with _explained(typed, 'train', root): start()
     except _Ended as e: raise e.args[0] from None
 
-# %% ../nbs/22_train.ipynb #f5e5f5a1
 def main():
     "Train from the command line; the arguments are Hydra's"
     os.environ.setdefault('OMP_WAIT_POLICY', 'PASSIVE') # Threads that wait leave the cores to others
