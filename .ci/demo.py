@@ -43,7 +43,9 @@ def summary(seconds):
     study = json.loads((CHILD / 'reports' / 'sweep.json').read_text())
     yield f'{result["metric"]} on {result["rows"]} test images, mean of {result["seeds"]} networks, with its 95% interval'
     yield row('network', result['network'])
-    for name, b in result['baselines'].items(): yield row(name, b, f'the network is {b["network"]}' if b['network'] != 'tied' else 'tied')
+    for name, b in result['baselines'].items(): yield row(name, b, f'the network is {b["verdict"]}' if b['verdict'] != 'tied' else 'tied')
+    answer = result['gate']['answer']
+    yield f'  gate     {answer if answer == "pass" else "; ".join(answer)}'
     counts = ', '.join(f'{n} {state.lower()}' for state, n in study['trials'].items())
     yield f'best of {sum(study["trials"].values())} trials ({counts}): {study["monitor"]} {study["value"]:.4f}'
     yield '  ' + ' '.join(short(o) for o in study['overrides'])

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['app', 'runs', 'studies', 'data', 'verb', 'main', 'completion', 'new', 'check', 'doctor', 'readme', 'run', 'warm',
            'lab', 'params', 'runs_list', 'runs_show', 'runs_compare', 'runs_open', 'train', 'sweep', 'studies_list',
-           'studies_show', 'studies_keep', 'studies_open', 'data_infer', 'data_check']
+           'studies_show', 'studies_keep', 'studies_open', 'gate', 'data_infer', 'data_check']
 
 # %% ../nbs/91_cli.ipynb #f44b2c96
 import json, os, sys
@@ -421,6 +421,21 @@ def studies_open(name:str=_study, storage:str=_storage, port:int=_port, no_brows
     _project()
     from mlops_kit.studies import open_dashboard, read_study
     open_dashboard(read_study(name, storage), port or 0, not no_browser)
+
+# %% ../nbs/91_cli.ipynb #d4aea99a
+@verb('mlops-kit gate evaluate.gate.strong=better')
+def gate(overrides:list[str]=_typed, as_json:bool=_as_json):
+    "May the model in models/ go on? Exit code 1, and each reason, when it may not"
+    _project()
+    from mlops_kit.configs import compose
+    from mlops_kit.gate import gate, read_evaluation
+    cfg = compose(overrides or [])
+    answer = gate(read_evaluation(cfg.reports, cfg.models), cfg.evaluate.gate)
+    if as_json: _json(answer.to_dict())
+    else:
+        _table([('ok' if c.ok else 'NO', c.name, c.wanted, c.found) for c in answer.checks], '', 'about', 'wanted', 'found')
+        print('pass' if answer.passed else f'no: {len(answer.reasons)} of {len(answer.checks)} not met')
+    if not answer.passed: raise typer.Exit(1)
 
 # %% ../nbs/91_cli.ipynb #b6889347
 data = typer.Typer(no_args_is_help=True, help='Data contracts: infer one from a table, check a table against one.')

@@ -68,7 +68,8 @@ def _explain(e, overrides, load):
         said,line = ' '.join(message.split('\nSee')[0].split()),getattr(e, 'override', None) or ''
         return said if line in said else f'{line}: {said}'
     bad = next((o for o in overrides if o.startswith(key[1])), key[1])
-    return f'{bad}: the config has no {key[1]}{nearest(key[1], _keys(load([])))} (+{bad} adds it)'
+    lacks = max(getattr(e.__cause__, 'full_key', None) or '', key[1], key=len) # Of a whole group, the part that is not there
+    return f'{bad}: the config has no {lacks}{nearest(lacks, _keys(load([])))} (+{bad if lacks==key[1] else lacks+"=VALUE"} adds it)'
 
 # %% ../nbs/21_configs.ipynb #17ff2132
 @contextmanager

@@ -244,6 +244,7 @@ def results_table(
     reference:str=None, # The model to beat; by default the first
     n:int=2000, # Resamples
     seed:int=0, # The same seed gives the same table
+    tie:float=0., # Differences up to this do not matter
     labels:list=None, # Names of the probability columns
 )->pd.DataFrame: # `model`, the metric, `low`, `high`, `verdict`; the best first
     "Score all models, and judge each against the reference"
@@ -255,7 +256,7 @@ def results_table(
     rows = []
     for name,v,d in zip(preds, points, draws):
         e,gap = _interval(v, d),_interval(v-points[ref], d-draws[ref])
-        verdict = 'reference' if name==reference else _verdict(gap, up, 0)
+        verdict = 'reference' if name==reference else _verdict(gap, up, tie)
         rows.append({'model':name, metric:e.value, 'low':e.low, 'high':e.high, 'verdict':verdict})
     return pd.DataFrame(rows).sort_values(metric, ascending=not up, ignore_index=True)
 
@@ -264,20 +265,31 @@ def _wilson(share, n, z=1.96):
     mid,half = (share+z*z/2/n)/(1+z*z/n), z*np.sqrt(share*(1-share)/n+z*z/4/n/n)/(1+z*z/n)
     return mid-half, mid+half
 
-def calibration(
-    y, # True labels
-    proba, # [rows, classes], or the probability of the second of two classes
-    bins:int=10, # Equally wide; empty ones are left out
-    labels:list=None, # Names of the probability columns
-)->pd.DataFrame: # `predicted` (mean probability), `observed` (share that came true), `low`, `high`, `rows`
-    "Compare predicted probabilities with how often they came true"
-    one = np.ndim(proba)==1
-    y,(s,),_ = _ready(y, [proba], 'log_loss', labels)
+def _two_errors(group):
+    half = 1.96*group.std().fillna(0)/np.sqrt(group.size())
+    return group.mean()-half, group.mean()+half
+
+def _promised(y, pred, bins, labels):
+    if np.asarray(y).dtype.kind=='f':
+        y,(s,),_ = _ready(y, [pred], 'mae')
+        return s[0],y,pd.qcut(s[0], bins, labels=False, duplicates='drop')
+    one = np.ndim(pred)==1
+    y,(s,),_ = _ready(y, [pred], 'log_loss', labels)
     p,true = (s[0][:,1], y==1) if one else (s[0].max(1), s[0].argmax(1)==y)
-    where = np.minimum((p*bins).astype(int), bins-1)
-    out = pd.DataFrame(dict(predicted=p, observed=true*1.)).groupby(where).agg('mean')
-    rows = np.bincount(where, minlength=bins)[out.index]
-    low,high = _wilson(out.observed.to_numpy(), rows)
+    return p,true*1.,np.minimum((p*bins).astype(int), bins-1)
+
+# %% ../nbs/24_evaluate.ipynb #7f3e1ed4
+def calibration(
+    y, # True labels, or values (fractions)
+    pred, # [rows, classes], or the probability of the second of two classes, or values
+    bins:int=10, # Empty ones are left out
+    labels:list=None, # Names of the probability columns
+)->pd.DataFrame: # `predicted` (mean), `observed` (mean, or share that came true), `low`, `high`, `rows`
+    "Compare what was predicted with what came true"
+    p,true,where = _promised(y, pred, bins, labels)
+    group = pd.DataFrame(dict(predicted=p, observed=true)).groupby(np.nan_to_num(where).astype(int))
+    out,rows = group.mean(),group.size().to_numpy()
+    low,high = _two_errors(group['observed']) if np.asarray(y).dtype.kind=='f' else _wilson(out.observed.to_numpy(), rows)
     return out.assign(low=low, high=high, rows=rows).reset_index(drop=True)
 
 # %% ../nbs/24_evaluate.ipynb #20c28d0e
@@ -288,17 +300,19 @@ def _axes(ax, size):
     return ax or plt.subplots(figsize=size)[1]
 
 def plot_calibration(
-    y, # True labels
-    proba, # As in `calibration`
+    y, # True labels or values
+    pred, # As in `calibration`
     bins:int=10, # As in `calibration`
     labels:list=None, # Names of the probability columns
     ax=None # Axes to draw on
 ): # The axes
-    "Draw how often probabilities came true; on the diagonal they are honest"
-    c,ax = calibration(y, proba, bins, labels),_axes(ax, (3.2, 3))
-    ax.plot([0, 1], [0, 1], color='.7')
+    "Draw what came true over what was predicted; on the diagonal predictions are honest"
+    c,ax = calibration(y, pred, bins, labels),_axes(ax, (3.2, 3))
+    values = np.asarray(y).dtype.kind=='f'
+    ax.axline((c.predicted.mean(),)*2, slope=1, color='.7') if values else ax.plot([0, 1], [0, 1], color='.7')
     ax.errorbar(c.predicted, c.observed, [np.maximum(c.observed-c.low, 0), np.maximum(c.high-c.observed, 0)], fmt='o', ms=4, color=BLUE)
-    ax.set(xlabel='predicted probability', ylabel='share that came true')
+    if values: ax.set(xlabel='predicted', ylabel='mean of what was true')
+    else: ax.set(xlabel='predicted probability', ylabel='share that came true')
     return ax
 
 # %% ../nbs/24_evaluate.ipynb #5b1aedfe

@@ -133,7 +133,8 @@ def children(kit, wheel, project_env, tmp_path_factory):
     return child
 
 
-each_flavour = pytest.mark.parametrize('flavour', [pytest.param(f, marks=pytest.mark.xdist_group(f)) for f in FLAVOURS])
+in_flavours = [pytest.param(f, marks=pytest.mark.xdist_group(f)) for f in FLAVOURS]
+each_flavour, one_flavour = (pytest.mark.parametrize('flavour', some) for some in (in_flavours, in_flavours[:1]))
 
 
 @pytest.fixture

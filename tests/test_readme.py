@@ -102,7 +102,7 @@ HOW = {
     r'mlops-kit runs compare.*': compares, r'mlops-kit studies show': studies,
     r'mlops-kit (check --fix|runs list|params \S+)': in_child(), r'mlops-kit lab': in_child('--help'),
     r'mlops-kit run analyses/ .*|papermill --engine .*|mlops-kit warm .*': any_notebooks,
-    r'cd digits|python -m venv .*|pip install -r requirements.txt|nbdev_export|mlops-kit run nbs': in_new_user_test}
+    r'cd digits|python -m venv .*|pip install -r requirements.txt|nbdev_export|mlops-kit run nbs|mlops-kit gate': in_new_user_test}
 
 
 @pytest.mark.parametrize('command', COMMANDS)

@@ -14,11 +14,11 @@ from urllib.request import urlopen
 
 import pytest
 import yaml
+from children import one_flavour
 from servers import PASSWORD, postgres  # noqa: F401  (a fixture)
 
 pytestmark = pytest.mark.skipif(sys.platform == 'win32', reason='forks')
 full = pytest.mark.full
-one_flavour = pytest.mark.parametrize('flavour', [pytest.param('image', marks=pytest.mark.xdist_group('image'))])
 
 # What hydra-optuna-sweeper's documentation shows, in its words: what is returned, values, sampler, and the keys of the sweeper.
 APPS = {

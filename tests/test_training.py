@@ -9,10 +9,9 @@ import time
 
 import pexpect
 import pytest
-from children import Layer, each_flavour
+from children import Layer, each_flavour, one_flavour
 from helpers import ROOT, service
 
-one_flavour = pytest.mark.parametrize('flavour', ['image'])
 SMALL = 'trainer.max_epochs=2 logger=none'
 STATE = """
 import sys, torch
