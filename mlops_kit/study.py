@@ -378,12 +378,14 @@ def search(
     also=None, # Called with each trial after it drew from `space`, to draw more
     heartbeat:float=60, # Seconds between signs of life; three missing ones, and another machine takes over
     crew=None, # Who tries them: called with a function of a trial, it gives something like `Forks`
+    first:dict=None, # Parameters of the first trial, such as those in use
 )->'Study':
     "Try parameters until the study has `n_trials`"
     optuna = _optuna()
     sampler,limits = sampler or optuna.samplers.TPESampler,[_parse_constraint(c) for c in constraints]
-    if _kind(sampler)=='GridSampler': n_trials = min(n_trials, prod(map(len, grid(space).values())))
     study = open_study(storage, name, direction)
+    if _kind(sampler)=='GridSampler': n_trials = min(n_trials, prod(map(len, grid(space).values())))
+    elif first and not any('interrupted' not in t.user_attrs for t in study.get_trials(deepcopy=False)): study.enqueue_trial(first)
     study.pruner = pruner or optuna.pruners.MedianPruner()
     def propose(trial):
         draw(trial, space, fixed)

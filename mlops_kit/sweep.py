@@ -118,6 +118,21 @@ def _asked(cfg, options, space):
     return storage,name if options.resume else _fresh(storage, name)
 
 # %% ../nbs/23_sweep.ipynb #5d435209
+def _present(space, cfg, fixed, found):
+    from omegaconf import OmegaConf
+    for k,d in space.items():
+        if isinstance(d, dict):
+            if k in (*overrides_of(found), *fixed.values()): _present(d, cfg, fixed, found)
+            continue
+        found[k] = cfg.hydra.runtime.choices.get(k) or OmegaConf.select(cfg, k.lstrip('+'))
+        if not d._contains(d.to_internal_repr(found[k])): raise ValueError(f'{k} lies outside')
+    return found
+
+def _baseline(space, cfg, fixed):
+    try: return _present(space, cfg, fixed, {})
+    except ValueError: return None # Optuna's answer to a value of another kind, too
+
+# %% ../nbs/23_sweep.ipynb #6ffd5649
 def _name_objectives(study, names):
     n = len(study.directions)
     names = names or [f'value {i}' for i in range(n)] # Of an application that names none
@@ -142,7 +157,7 @@ def _hunt(cfg, options, overrides, load, run, jobs=0, crew=None):
     def objective(trial): return run([*lines, *overrides_of(trial.params)])
     return search(objective, space, options.n_trials, study._storage, study.study_name, direction, cfg.get('seed') or 0, options.sampler,
         options.pruner, jobs, options.timeout, catch, options.max_failure_rate, _each(options.constraints), fixed, custom, options.heartbeat,
-        crew and partial(crew, lines))
+        crew and partial(crew, lines), None if custom else _baseline(space, cfg, fixed))
 
 # %% ../nbs/23_sweep.ipynb #274e4532
 _WRITTEN = 'Written by mlops-kit, which will write it again: rename it to keep it.'

@@ -47,7 +47,7 @@ def test_sweeps():
     "Every way to try a trial is measured, and so are the epochs that hydra-optuna-sweeper needed, with Optuna 2"
     record = measured('nbs/benchmarks/sweeps.ipynb', seeds=[0], trials=2, rounds=1, epochs=1)
     assert record['status'] == 'passed', record['error']
-    assert {k for k, v in record['metrics'].items() if v > 0} == {'here', 'fork', 'forks', 'process', 'share'}
+    assert {k for k, v in record['metrics'].items() if v > 0} == {'here', 'fork', 'forks', 'process', 'share', 'share_drawn'}
 
 
 def test_engines():

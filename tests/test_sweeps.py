@@ -105,6 +105,20 @@ def test_own_space(tmp_path):
 
 
 @full
+@pytest.mark.parametrize(('words', 'times'), [([], 1), (['x=interval(-1, 1)'], 0), (['hydra/sweeper/sampler=grid', 'x=choice(1,2,3)'], 1)])
+def test_first_trial_is_the_config(tmp_path, words, times):
+    "As it stands, once, also when the study is resumed; not where it lies outside the space, and no point of a grid is tried twice"
+    storage = tmp_path / 'study.journal'
+    APPS['stands'] = ('x**2', dict(x=3), 'random', dict(study_name='study', storage=str(storage), params={'x': 'interval(-4, 4)'}))
+    for n in (2, 3):
+        res = sweep(tmp_path, 'stands', f'hydra.sweeper.n_trials={n}', *words)
+        assert res.code == 0, res.said
+    tried = [t.params['x'] for t in trials(storage)]
+    assert (len(tried), tried.count(3)) == (3, times)
+    assert words or tried[0] == 3
+
+
+@full
 @pytest.mark.parametrize('rate', [0.5, 1])
 def test_failures_are_said(tmp_path, rate):
     "A study whose trials all fail ends with the reason, whatever the rate"
