@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['app', 'runs', 'studies', 'data', 'verb', 'main', 'completion', 'new', 'check', 'doctor', 'readme', 'run', 'warm',
-           'lab', 'params', 'runs_list', 'runs_show', 'runs_compare', 'runs_open', 'train', 'sweep', 'studies_list',
-           'studies_show', 'studies_keep', 'studies_open', 'gate', 'data_infer', 'data_check']
+           'lab', 'params', 'runs_list', 'runs_show', 'runs_compare', 'runs_open', 'train', 'sweep', 'reproduce',
+           'studies_list', 'studies_show', 'studies_keep', 'studies_open', 'gate', 'data_infer', 'data_check']
 
 # %% ../nbs/91_cli.ipynb #f44b2c96
 import json, os, sys
@@ -354,6 +354,25 @@ def sweep(overrides:list[str]=_typed):
     "Search hyperparameters with Optuna; everything after `sweep` goes to Hydra"
     words = overrides or []
     _train('-m', *([] if any(a.startswith('hparams_search=') for a in words) else ['hparams_search=optuna']), *words)
+
+# %% ../nbs/91_cli.ipynb #a30c6997
+_tolerance = Option(.01, min=0, help='How far the metric may be off, relative, where something that matters differs')
+_differences = Option(False, '--differences', help='Only say what is not today as it was then')
+
+@verb('mlops-kit reproduce 20261120-1626')
+def reproduce(id:str=Argument(metavar='RUN', help='A training or a trial, or the beginning of its name'),
+    tolerance:float=_tolerance, differences:bool=_differences, as_json:bool=_as_json):
+    "Train a run again from its commit, changes, config and data, and compare metric and weights"
+    _project()
+    from mlops_kit import reproduce as module
+    res = None if differences else module.reproduce(id, tolerance=tolerance)
+    table = module.differences(id) if differences else res.differences
+    if as_json: _json(table.to_dict('records') if differences else res.as_dict())
+    else:
+        if len(table): _table(((f, t, n, 'yes' if m else 'no') for f,t,n,m in table.itertuples(index=False)), 'differs', 'then', 'now', 'matters')
+        elif differences: print('nothing differs')
+        if res: print(res)
+    if res and res.verdict=='different': raise typer.Exit(1)
 
 # %% ../nbs/91_cli.ipynb #14bc7450
 studies = typer.Typer(no_args_is_help=True, help='Studies, which sweeps make: list them, show one, keep a trial, open the dashboard.')

@@ -4,18 +4,20 @@
 
 # %% auto #0
 __all__ = ['KitError', 'InputError', 'MachineError', 'nearest', 'need', 'whole', 'write_json', 'find_root', 'settings', 'answers',
-           'git_state', 'kit_version', 'machine_facts', 'provenance']
+           'git_state', 'libraries', 'kit_version', 'machine_facts', 'provenance']
 
 # %% ../nbs/00_project.ipynb #193888ca
-import json, os, platform, subprocess
+import json, os, platform, shlex, shutil, subprocess
 from configparser import ConfigParser
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import datetime, timezone
 from difflib import get_close_matches
-from hashlib import sha256
+from functools import cache
+from hashlib import file_digest, sha256
 from importlib.util import find_spec
 from math import isfinite
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from uuid import uuid4
 
 # %% ../nbs/00_project.ipynb #e3a208e6
@@ -111,24 +113,77 @@ def answers(
     return yaml.safe_load(f.read_text(encoding='utf-8')) or {}
 
 # %% ../nbs/00_project.ipynb #89336886
-def _git(root, *args):
-    try: r = subprocess.run(['git', *args], cwd=root, capture_output=True)
+def _git(root, *args, **env):
+    try: r = subprocess.run(['git', *args], cwd=root, capture_output=True, env=os.environ|dict(GIT_OPTIONAL_LOCKS='0')|env)
     except FileNotFoundError: return None
     return r.stdout if r.returncode==0 else None
 
 def _sha(data): return sha256(data).hexdigest()
 
 # %% ../nbs/00_project.ipynb #b6cc5b98
+_PLAIN = '--binary --full-index --no-color --no-ext-diff --no-textconv --no-renames --src-prefix=a/ --dst-prefix=b/'.split()
+_SECRET = [f':(exclude,glob)**/{name}' for name in '.env .env.* .netrc *.pem *.key id_rsa'.split()]
+
+def _patch(root):
+    index,objects,top = map(os.fsdecode, _git(root, *'rev-parse --path-format=absolute --git-path index --git-path objects --show-toplevel'.split()).splitlines())
+    with TemporaryDirectory() as d:
+        with suppress(FileNotFoundError): shutil.copy2(index, f'{d}/index') # Its time tells git which files may have changed since
+        env = dict(GIT_INDEX_FILE=f'{d}/index', GIT_OBJECT_DIRECTORY=d, GIT_ALTERNATE_OBJECT_DIRECTORIES=objects)
+        if _git(top, 'add', '-A', '--', '.', *_SECRET, **env) is not None: return _git(top, 'diff', '--cached', *_PLAIN, 'HEAD', **env)
+
+# %% ../nbs/00_project.ipynb #d848c1e0
+_MOST = 10_000_000 # Bytes of new files in a patch
+
+def _file_sha(path):
+    with open(path, 'rb') as f: return file_digest(f, 'sha256').hexdigest()
+
+def _new_files(root):
+    listed = _git(root, 'ls-files', '-o', '--exclude-standard', '-z', ':/') or b''
+    return [p for f in sorted(listed.split(b'\0')) if f and (p := Path(root)/os.fsdecode(f)).is_file()]
+
+def _dirt(root):
+    edits = _git(root, 'diff', 'HEAD', *_PLAIN) or b''
+    return edits + b''.join(os.fsencode(os.path.relpath(f, root))+_file_sha(f).encode() for f in _new_files(root))
+
+# %% ../nbs/00_project.ipynb #abb5a984
+def _keep_patch(patch, file):
+    if not patch or not file or file.is_file(): return
+    with whole(file) as tmp: tmp.write_bytes(patch)
+
 def git_state(
     root, # A folder in a git repo, or not
-)->dict: # `commit` (None before the first) and `dirty` (hash of what is not committed, None when clean)
-    "Say which commit `root` stands at, and fingerprint what differs from it"
-    root = Path(root)
-    commit,diff = _git(root, 'rev-parse', 'HEAD'),_git(root, 'diff', 'HEAD', '--binary')
-    new = (_git(root, 'ls-files', '-o', '--exclude-standard', '-z') or b'').split(b'\0')
-    new = [root/os.fsdecode(f) for f in sorted(new) if f]
-    dirt = (diff or b'') + b''.join(os.fsencode(f.name)+_sha(f.read_bytes()).encode() for f in new if f.is_file())
-    return dict(commit=commit and commit.decode().strip(), dirty=_sha(dirt)[:16] if dirt else None)
+    keep=None, # Folder for the patch, as `DIRTY.patch`
+)->dict: # `commit` (None before the first) and `dirty` (hash of what is not committed, None when clean); `unkept` says why there is no patch
+    "Say which commit `root` stands at, and what differs from it"
+    commit,changes = _git(root, 'rev-parse', 'HEAD'),_git(root, 'status', '--porcelain', '-z')
+    if not changes: return dict(commit=commit and commit.decode().strip(), dirty=None)
+    size = sum(f.stat().st_size for f in _new_files(root))
+    patch = _patch(root) if commit and size<=_MOST else None
+    dirt = _dirt(root) if patch is None else patch
+    state = dict(commit=commit and commit.decode().strip(), dirty=_sha(dirt)[:16] if dirt else None)
+    if commit and patch is None: state['unkept'] = f'{size/1e6:.0f} MB of files that git has never seen' if size>_MOST else 'files that git cannot add'
+    try: _keep_patch(patch, keep and Path(keep)/f'{state["dirty"]}.patch')
+    except OSError as e: state['unkept'] = str(e)
+    return state
+
+# %% ../nbs/00_project.ipynb #fd2c4e00
+def _asked_for(root):
+    from importlib.metadata import requires
+    from packaging.requirements import Requirement
+    found = [Requirement(r) for r in requires('mlops-kit') or []]
+    yield from (r.name for r in found if r.marker and r.marker.evaluate(dict(extra='project')) and not r.marker.evaluate(dict(extra='')))
+    for r in shlex.split(settings(root).get('requirements', ''), comments=True): yield Requirement(r).name
+
+@cache
+def libraries(
+    root, # The project
+)->dict: # Name to version
+    "What is installed of the libraries that mlops-kit and the project ask for"
+    from importlib.metadata import PackageNotFoundError, version
+    found = {}
+    for name in dict.fromkeys(_asked_for(root)):
+        with suppress(PackageNotFoundError): found[name] = version(name)
+    return found
 
 # %% ../nbs/00_project.ipynb #14236753
 def kit_version()->str: # The installed version of mlops-kit
@@ -143,6 +198,7 @@ def machine_facts()->dict: # System, architecture, cores, Python
 # %% ../nbs/00_project.ipynb #0c04b58d
 def provenance(
     root=None, # The project; by default the one around the working folder
+    keep=None, # Folder for what is not committed, as a patch
     **more, # What the caller knows: seed, data fingerprint, parent run
 )->dict: # JSON-ready
     "Record what it would take to make a result again"
@@ -150,4 +206,5 @@ def provenance(
     lock = root/'constraints.txt'
     locked = _sha(lock.read_bytes())[:16] if lock.is_file() else None
     now = datetime.now(timezone.utc).isoformat(timespec='seconds')
-    return git_state(root) | dict(lock=locked, time=now, machine=machine_facts(), kit=kit_version()) | more
+    here = dict(lock=locked, time=now, machine=machine_facts(), kit=kit_version(), libraries=libraries(root))
+    return git_state(root, keep) | here | more

@@ -122,7 +122,7 @@ def new_run(
     **record, # Fields of `RUN_SCHEMA` that are known already
 )->Run: # At status `running`
     "Make the folder `folder/group/ID` and say in it that the run has begun"
-    if 'provenance' not in record: record['provenance'] = provenance(_root_of(folder))
+    if 'provenance' not in record: record['provenance'] = provenance(_root_of(folder), Path(folder)/'patches')
     path = _make_folder(Path(folder)/(group or kind))
     now = dict(id=path.name, kind=kind, name=name or kind, status='running', started=_now().isoformat())
     found = dict(process=_me(), parent=os.environ.get('MLOPS_KIT_RUN'))

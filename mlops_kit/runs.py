@@ -194,7 +194,7 @@ Suite._needs,Suite._will_run = _needs,_will_run
 
 # %% ../nbs/12_runs.ipynb #fe1171fb
 def _stamp(self:Suite):
-    if self.provenance is None: self.provenance = provenance(self.root)
+    if self.provenance is None: self.provenance = provenance(self.root, self.folder/'patches')
 
 def _warm_up(self:Suite):
     if self.kernels: return

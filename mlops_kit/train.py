@@ -10,7 +10,7 @@ import json, logging, os, shutil, sys, warnings
 from contextlib import contextmanager, nullcontext, redirect_stderr
 from contextvars import ContextVar
 from dataclasses import dataclass
-from hashlib import file_digest
+from hashlib import file_digest, sha256
 from io import StringIO
 from math import isfinite
 from pathlib import Path
@@ -116,14 +116,23 @@ def _best(file, seen, monitor, mode):
 def _sha(path):
     with open(path, 'rb') as f: return file_digest(f, 'sha256').hexdigest()
 
-def _data_file(cfg):
-    path = cfg.get('data', {}).get('path')
-    return _sha(path) if path and Path(path).is_file() else None
-
-def _origin(cfg):
+def _numerics(cfg):
     import torch
-    here = dict(torch=torch.__version__, cpu=torch.backends.cpu.get_cpu_capability(), data=_data_file(cfg))
-    return provenance(_top(cfg), seed=cfg.seed, threads=cfg.threads, **here)
+    built = [l.strip() for l in torch.__config__.show().splitlines() if 'CPU capability' not in l]
+    gpu = cfg.trainer.get('accelerator')!='cpu' and torch.cuda.is_available() and torch.cuda.get_device_name()
+    cpu = torch.backends.cpu.get_cpu_capability()
+    return dict(torch=torch.__version__, build=sha256('\n'.join(built).encode()).hexdigest()[:12], cpu=cpu, gpu=gpu or None)
+
+def _data_names(cfg):
+    from mlops_kit.fingerprints import identify
+    path = (cfg.get('data') or {}).get('path')
+    if not isinstance(path, str) or not Path(path).is_file(): return None
+    return dict(path=os.path.relpath(path, _top(cfg))) | identify(path, _folder('out', cfg)/'runs/data.json')
+
+# %% ../nbs/22_train.ipynb #7c29d2ed
+def _origin(cfg):
+    more = dict(data=_data_names(cfg), seed=cfg.seed, threads=cfg.threads)
+    return provenance(_top(cfg), _folder('out', cfg)/'runs/patches', **_numerics(cfg), **more)
 
 # %% ../nbs/22_train.ipynb #d4ecd581
 def _overrides(cfg):
@@ -241,6 +250,7 @@ def _fit(cfg, run, loggers, old):
     value,epoch,file = _best(run.path/'checkpoints/best.safetensors', seen, cfg.monitor, cfg.mode)
     size = sum(p.numel() for p in model.parameters() if p.requires_grad)
     metrics = {f'last/{k}':v for k,v in _metrics(trainer).items()} | {cfg.monitor:value, 'epoch':epoch, 'parameters':size}
+    if run.record['provenance'].get('data') is None: run.record['provenance']['data'] = _data_names(cfg) # The training may have made it
     run.update(metrics=metrics, checkpoint=file and file.relative_to(run.path).as_posix())
     if loggers and not reports_to() and (fig := plot_curves(history, cfg.monitor, cfg.mode)): log_figure(loggers, 'curves', fig)
     res = Fit(value, epoch, metrics, history, run.path, file)
