@@ -17,13 +17,38 @@ def _known(rows, columns):
     for c in columns:
         if c not in rows: raise InputError(f'the change names {c}, and the table has no such column{nearest(c, rows.columns)}')
 
+def _with(rows, columns):
+    new = rows.copy()
+    for c,v in columns.items(): new[c] = v
+    return new
+
+def _filled(old, value):
+    if value is None: return old.where([False]*len(old))
+    new = pd.Series([value]*len(old), old.index)
+    if pd.api.types.is_integer_dtype(old) and isinstance(value, float): return new
+    try: cast = new.astype(old.dtype)
+    except (ValueError, TypeError): cast = None
+    same = cast is not None and not cast.isna().any() and not (pd.api.types.is_bool_dtype(old) and not isinstance(value, (bool, np.bool_)))
+    if len(old) and not same: raise InputError(f'{value!r} cannot stand in column {old.name}, which holds {old.dtype}')
+    return cast
+
+# %% ../nbs/25_behaviour.ipynb #4196ec22
 def put(
     rows:pd.DataFrame, # Left as they are
     to:dict, # Column to the value that each row gets; null for a gap
 )->pd.DataFrame:
     "The same rows, with columns set"
     _known(rows, to)
-    return rows.assign(**{c:pd.Series(v, rows.index, None if v is None else rows[c].dtype) for c,v in to.items()})
+    return _with(rows, {c:_filled(rows[c], v) for c,v in to.items()})
+
+def _moved(old, by):
+    if not pd.api.types.is_datetime64_any_dtype(old):
+        if not pd.api.types.is_numeric_dtype(old) or pd.api.types.is_bool_dtype(old):
+            raise InputError(f'nothing can be added to {old.name}, which is neither a number nor a date')
+        if isinstance(by, str): raise InputError(f'{by!r} cannot be added to the numbers of {old.name}')
+        return (old.astype(float) if isinstance(by, float) else old)+by
+    try: return old+pd.Timedelta(by if isinstance(by, str) else 'no unit')
+    except ValueError: raise InputError(f'{by!r} cannot be added to the dates of {old.name}; a time is written like 6h or 7D') from None
 
 def add(
     rows:pd.DataFrame, # Left as they are
@@ -31,12 +56,14 @@ def add(
 )->pd.DataFrame:
     "The same rows, with numbers and dates moved"
     _known(rows, by)
-    dates = {c for c in by if pd.api.types.is_datetime64_any_dtype(rows[c])}
-    wrong = next((c for c in by if c not in dates and not pd.api.types.is_numeric_dtype(rows[c])), None)
-    if wrong is not None: raise InputError(f'nothing can be added to {wrong}, which is neither a number nor a date')
-    return rows.assign(**{c:rows[c]+(pd.Timedelta(v) if c in dates else v) for c,v in by.items()})
+    return _with(rows, {c:_moved(rows[c], v) for c,v in by.items()})
 
-# %% ../nbs/25_behaviour.ipynb #4196ec22
+# %% ../nbs/25_behaviour.ipynb #1e9f2c9f
+def _noisy(old, by, r):
+    if not pd.api.types.is_numeric_dtype(old) or pd.api.types.is_bool_dtype(old): raise InputError(f'no noise can be added to {old.name}, which is no number')
+    sd = old.std()
+    return old.astype(float)+r.normal(0, by*sd, len(old)) if pd.notna(sd) and np.isfinite(sd) else old
+
 def jitter(
     rows:pd.DataFrame, # Left as they are
     by:float=.01, # Noise, in standard deviations of each column
@@ -46,8 +73,7 @@ def jitter(
     "The same rows, as measured a second time"
     _known(rows, columns or [])
     r = np.random.default_rng(seed)
-    chosen = columns or [c for c in rows if pd.api.types.is_float_dtype(rows[c])]
-    return rows.assign(**{c:rows[c]+r.normal(0, by*(rows[c].std() or 0), len(rows)) for c in chosen})
+    return _with(rows, {c:_noisy(rows[c], by, r) for c in columns or [c for c in rows if pd.api.types.is_float_dtype(rows[c])]})
 
 # %% ../nbs/25_behaviour.ipynb #3e9a675e
 @dataclass
@@ -61,7 +87,9 @@ class Case:
 def _after(case, change):
     new = change(case.rows)
     if len(new)!=len(case.rows): raise InputError(f'the change makes {len(new)} rows of {len(case.rows)}')
-    return np.asarray(case.predict(case.rows)),np.asarray(case.predict(new))
+    return np.asarray(case.predict(case.rows), float),np.asarray(case.predict(new), float)
+
+def _bad(wrong, size): return np.where(wrong, np.where(np.isfinite(size), size, np.inf), 0)
 
 # %% ../nbs/25_behaviour.ipynb #8dc4ff3d
 @dataclass
@@ -77,10 +105,10 @@ class Invariance:
     )->np.ndarray: # For each row 0, or how badly it fails
         "By how much each answer moved that should have stayed"
         before,after = _after(case, self.change)
-        if case.labels: return (before.argmax(1)!=after.argmax(1))*np.abs(before-after).max(1)
+        if case.labels: return _bad((before.argmax(1)!=after.argmax(1)) | ~np.isfinite(before+after).all(1), np.abs(before-after).max(1))
         allowed = np.std(case.y)/10 if self.tolerance is None else self.tolerance
         gap = np.abs(before-after)
-        return np.where(gap>allowed, gap, 0)
+        return _bad(~(gap<=allowed), gap)
 
 # %% ../nbs/25_behaviour.ipynb #fc9d7a69
 @dataclass
@@ -101,7 +129,7 @@ class Direction:
         gap = np.subtract(*_after(case, self.change)[::-1])
         if case.labels: gap = gap[np.arange(len(gap)), _code(self.label, case) if self.label is not None else case.y]
         wrong = -gap if self.answer=='higher' else gap
-        return np.where(wrong>self.tolerance, wrong, 0)
+        return _bad(~(wrong<=self.tolerance), wrong)
 
 def _code(label, case):
     names = [str(l) for l in case.labels or []]
@@ -121,12 +149,12 @@ class Minimum:
         case:Case
     )->np.ndarray: # For each row 0, or how badly it fails
         "How far each wrong answer is from the right one"
-        found = np.asarray(case.predict(case.rows))
+        found = np.asarray(case.predict(case.rows), float)
         if not case.labels:
             gap = np.abs(found-case.y)
-            return np.where(gap>(np.std(case.y)/2 if self.tolerance is None else self.tolerance), gap, 0)
+            return _bad(~(gap<=(np.std(case.y)/2 if self.tolerance is None else self.tolerance)), gap)
         right = case.y if self.label is None else _code(self.label, case)
-        return (found.argmax(1)!=right)*(1-found[np.arange(len(found)), right])
+        return _bad((found.argmax(1)!=right) | ~np.isfinite(found).all(1), 1-found[np.arange(len(found)), right])
 
 # %% ../nbs/25_behaviour.ipynb #13263707
 def _run(name, test, case):
@@ -148,6 +176,8 @@ def check_behaviour(
     case = Case(predict, rows, np.asarray(y), labels)
     lines = []
     for name,test in (tests or {}).items():
+        if not hasattr(test, 'failures'): raise InputError(f'behaviour {name!r} is no test; its `_target_` may be mlops_kit.behaviour.Invariance, Direction or Minimum')
+        if not 0<=test.at_most<=1: raise InputError(f'behaviour {name!r}: at_most is a share of the rows, from 0 to 1, not {test.at_most}')
         try: lines.append(_run(name, test, case))
         except InputError as e: raise InputError(f'behaviour {name!r}: {e}') from None
     return pd.DataFrame(lines, columns=['test', 'kind', 'rows', 'failed', 'share', 'at_most', 'ok', 'worst'])

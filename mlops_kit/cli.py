@@ -448,8 +448,10 @@ def gate(overrides:list[str]=_typed, as_json:bool=_as_json):
     _project()
     from mlops_kit.configs import compose
     from mlops_kit.gate import gate, read_evaluation
+    from omegaconf import OmegaConf
     cfg = compose(overrides or [])
-    answer = gate(read_evaluation(cfg.reports, cfg.models), cfg.evaluate.gate)
+    asked = {k:v for k,v in OmegaConf.to_container(cfg.evaluate).items() if k not in ('gate', 'seeds')}
+    answer = gate(read_evaluation(cfg.reports, cfg.models, asked), cfg.evaluate.gate)
     if as_json: _json(answer.to_dict())
     else:
         _table([('ok' if c.ok else 'NO', c.name, c.wanted, c.found) for c in answer.checks], '', 'about', 'wanted', 'found')

@@ -14,7 +14,10 @@ from .evaluate import BLUE, ORANGE, _axes
 from .project import InputError, need, nearest
 
 # %% ../nbs/24_explain.ipynb #4c9adf2e
-def _asked(known, rows, other, columns): return rows.assign(**{c:rows[c].where(known[:,i], other[c]) for i,c in enumerate(columns)})
+def _asked(known, rows, other, columns):
+    new = rows.copy()
+    for i,c in enumerate(columns): new[c] = rows[c].where(known[:,i], other[c])
+    return new
 
 def _scores(pred, label):
     pred = np.asarray(pred, dtype=float)
@@ -68,8 +71,10 @@ def explain(
         if c not in rows: raise InputError(f'no column {c} to explain{nearest(c, rows.columns)}')
     if not len(rows) or not len(background): raise InputError(f'{len(rows)} rows to explain and {len(background)} to compare with: there must be some')
     columns = [c for c in rows if columns is None or c in columns]
+    if not columns: raise InputError('no column to explain')
     index,rows,pred = rows.index,rows.reset_index(drop=True),np.asarray(predict(rows), dtype=float)
     labels = None if pred.ndim==1 else pred.argmax(1) if label is None else np.full(len(rows), label)
+    if label is not None and pred.ndim==2 and not 0<=label<pred.shape[1]: raise InputError(f'there is no class {label} among {pred.shape[1]}')
     whose = np.zeros(len(rows), int) if labels is None else labels
     r,nothing,found,base = np.random.default_rng(seed),np.zeros((len(rows), len(columns)), bool),[],[]
     for s in range(samples):
@@ -104,9 +109,10 @@ def reasons(
     n:int=3, # Columns for each row
 )->list: # For each row, such as `area 104 (+70), town Bonn (+15)`
     "Say what moved each prediction most"
-    def said(v): return 'missing' if pd.isna(v) else f'{v:%Y-%m-%d %H:%M}' if hasattr(v, 'strftime') else f'{v:.4g}' if isinstance(v, float) else str(v)
+    def number(v): return f'{v:.0f}' if v.is_integer() and abs(v)<1e15 else f'{v:.4g}' if abs(v)<1e4 else f'{v:.1f}'
+    def said(v): return 'missing' if pd.isna(v) else f'{v:%Y-%m-%d %H:%M}' if hasattr(v, 'strftime') else number(float(v)) if isinstance(v, float) else str(v)
     lines = []
-    for (_,v),(_,row) in zip(why.values.iterrows(), rows.iterrows()):
+    for i,(_,v) in enumerate(why.values.iterrows()):
         top = v.abs().sort_values(ascending=False).index[:n]
-        lines.append(', '.join(f'{c} {said(row[c])} ({v[c]:+.2g})' for c in top))
+        lines.append(', '.join(f'{c} {said(rows[c].iloc[i])} ({v[c]:+.2g})' for c in top))
     return lines

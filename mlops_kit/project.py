@@ -122,7 +122,8 @@ def _sha(data): return sha256(data).hexdigest()
 
 # %% ../nbs/00_project.ipynb #b6cc5b98
 _PLAIN = '--binary --full-index --no-color --no-ext-diff --no-textconv --no-renames --src-prefix=a/ --dst-prefix=b/'.split()
-_SECRET = [f':(exclude,glob)**/{name}' for name in '.env .env.* .netrc *.pem *.key id_rsa'.split()]
+_SECRET = [f':(exclude,glob)**/{name}' for name in '''.env .env.* *.env .envrc .netrc .pypirc
+    .aws/** .ssh/** *.pem *.key id_rsa id_ed25519 kaggle.json credentials credentials.json secrets.* service-account*.json'''.split()]
 
 def _patch(root):
     index,objects,top = map(os.fsdecode, _git(root, *'rev-parse --path-format=absolute --git-path index --git-path objects --show-toplevel'.split()).splitlines())
@@ -132,7 +133,7 @@ def _patch(root):
         if _git(top, 'add', '-A', '--', '.', *_SECRET, **env) is not None: return _git(top, 'diff', '--cached', *_PLAIN, 'HEAD', **env)
 
 # %% ../nbs/00_project.ipynb #d848c1e0
-_MOST = 10_000_000 # Bytes of new files in a patch
+_MOST = 10_000_000 # Bytes of new files, and of a patch
 
 def _file_sha(path):
     with open(path, 'rb') as f: return file_digest(f, 'sha256').hexdigest()
@@ -148,7 +149,9 @@ def _dirt(root):
 # %% ../nbs/00_project.ipynb #abb5a984
 def _keep_patch(patch, file):
     if not patch or not file or file.is_file(): return
-    with whole(file) as tmp: tmp.write_bytes(patch)
+    with whole(file) as tmp:
+        tmp.touch(0o600) # It may say what nobody meant to show
+        tmp.write_bytes(patch)
 
 def git_state(
     root, # A folder in a git repo, or not
@@ -159,10 +162,12 @@ def git_state(
     if not changes: return dict(commit=commit and commit.decode().strip(), dirty=None)
     size = sum(f.stat().st_size for f in _new_files(root))
     patch = _patch(root) if commit and size<=_MOST else None
+    large = size>_MOST or len(patch or b'')>_MOST
     dirt = _dirt(root) if patch is None else patch
     state = dict(commit=commit and commit.decode().strip(), dirty=_sha(dirt)[:16] if dirt else None)
-    if commit and patch is None: state['unkept'] = f'{size/1e6:.0f} MB of files that git has never seen' if size>_MOST else 'files that git cannot add'
-    try: _keep_patch(patch, keep and Path(keep)/f'{state["dirty"]}.patch')
+    if large: state['unkept'] = f'{max(size, len(patch or b""))/1e6:.0f} MB of changes and new files'
+    elif commit and patch is None: state['unkept'] = 'files that git cannot add'
+    try: _keep_patch(None if large else patch, keep and Path(keep)/f'{state["dirty"]}.patch')
     except OSError as e: state['unkept'] = str(e)
     return state
 
@@ -172,7 +177,8 @@ def _asked_for(root):
     from packaging.requirements import Requirement
     found = [Requirement(r) for r in requires('mlops-kit') or []]
     yield from (r.name for r in found if r.marker and r.marker.evaluate(dict(extra='project')) and not r.marker.evaluate(dict(extra='')))
-    for r in shlex.split(settings(root).get('requirements', ''), comments=True): yield Requirement(r).name
+    with suppress(ValueError): # Whatever stands there, no run fails for it
+        for r in shlex.split(settings(root).get('requirements', ''), comments=True): yield Requirement(r).name
 
 @cache
 def libraries(

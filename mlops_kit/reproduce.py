@@ -53,6 +53,13 @@ def _config(record, root):
     return cfg
 
 # %% ../nbs/24_reproduce.ipynb #ae406789
+def _trained(record, root):
+    name = record['id']
+    if record['kind']=='notebook':
+        made = ' or '.join(r['id'] for r in all_runs(root) if r.get('parent')==name and r['kind']!='notebook')
+        raise InputError(f'{name} is a run of a notebook: mlops-kit run {record["notebook"]}' + (f'; what it trained: {made}' if made else ''))
+    if not record.get('config'): raise InputError(f'{name} has no config: it failed before it was composed')
+
 def differences(
     record, # From `find_run`, or a run of this project
     root=None, # The project; by default the one around the working folder
@@ -61,6 +68,7 @@ def differences(
     "What is not as it was when a run was made"
     root = Path(root or find_root()).resolve()
     if not isinstance(record, dict): record = find_run(record, root)
+    _trained(record, root)
     cfg,old = _config(record, root),_facts(record['provenance'])
     today = provenance(root, data=_data_names(cfg), **_numerics(cfg))
     if again: today |= {k:v for k,v in again['provenance'].items() if k not in ('commit', 'dirty', 'data', 'lock')}
@@ -71,10 +79,8 @@ def differences(
 
 # %% ../nbs/24_reproduce.ipynb #54decd98
 def _finished(record, root):
+    _trained(record, root)
     name,kept = record['id'],record.get('checkpoint')
-    if record['kind']=='notebook':
-        made = ' or '.join(r['id'] for r in all_runs(root) if r.get('parent')==name and r['kind']!='notebook')
-        raise InputError(f'{name} is a run of a notebook: mlops-kit run {record["notebook"]}' + (f'; what it trained: {made}' if made else ''))
     on = '' if record['status']=='running' else f'; mlops-kit train resume={name} may go on with it'
     if record['status']!='passed': raise InputError(f'{name} did not finish: its status is {record["status"]}{on}')
     if not kept: raise InputError(f'{name} kept no weights to compare with: it had no `Checkpoint` among its callbacks')
@@ -316,6 +322,7 @@ def reproduce(
     need('torch', 'pytorch_lightning', 'hydra')
     root = Path(root or find_root()).resolve()
     record = find_run(run, root)
+    record['path'] = str(Path(record['path']).resolve()) # However it was named
     _finished(record, root)
     patch = _committed(record, root)
     with _beside(root, record) as folder:

@@ -6,20 +6,29 @@
 __all__ = ['slice_masks', 'score_slices', 'plot_slices', 'find_slices']
 
 # %% ../nbs/24_slices.ipynb #262843ae
+import re
+from keyword import iskeyword
 import numpy as np, pandas as pd
-from .evaluate import BLUE, METRICS, ORANGE, _axes, _draws, _interval, _ready, _verdict, compare, scores
+from .evaluate import BLUE, LEAST, METRICS, ORANGE, _axes, _draws, _interval, _names, _ready, _stack, _verdict, compare, scores
 from .project import InputError, nearest
 
 # %% ../nbs/24_slices.ipynb #4c5a9e85
+def _plain(mask): return mask.astype('boolean').fillna(False).to_numpy(bool)
+
+def _why_not(e, predicate, columns):
+    unknown = 'not defined' in str(e) and [w for w in re.findall(r'`([^`]+)`', predicate)+[str(e).split("'")[1]] if w not in columns]
+    if unknown: return f'there is no column {unknown[0]}{nearest(unknown[0], columns)}'
+    kept = [w for w in re.findall(r'\b[a-z]+\b', predicate) if iskeyword(w) and w in columns]
+    return f'write the column as `{kept[0]}`, in backticks' if kept else e
+
 def _mask(rows, name, predicate):
     try: found = rows.eval(str(predicate), engine='python')
     except Exception as e:
-        lacks = nearest(e.args[0].split("'")[1], rows.columns) if 'not defined' in str(e) else ''
-        raise InputError(f'slice {name!r}: {predicate} cannot be asked of this table: {e}{lacks}') from None
-    if isinstance(found, pd.Series) and len(found)==len(rows) and pd.api.types.is_bool_dtype(found.dropna().infer_objects()):
-        return found.astype('boolean').fillna(False).to_numpy(bool)
+        raise InputError(f'slice {name!r}: {predicate} cannot be asked of this table: {_why_not(e, str(predicate), list(rows))}') from None
+    if isinstance(found, pd.Series) and len(found)==len(rows) and pd.api.types.is_bool_dtype(found.dropna().infer_objects()): return _plain(found)
     raise InputError(f'slice {name!r}: {predicate} is not a yes or no for each row')
 
+# %% ../nbs/24_slices.ipynb #fa7b98bd
 def slice_masks(
     rows:pd.DataFrame, # As many as there are predictions
     slices:dict, # Name to predicate
@@ -57,10 +66,11 @@ def score_slices(
     seed:int=0, # The same seed gives the same table
     tie:float=0., # Differences up to this do not matter
     labels:list=None, # Names of the probability columns
-    least:int=20, # Rows below which nothing is judged
+    least:int=LEAST, # Rows below which nothing is judged
 )->pd.DataFrame: # `slice`, `rows`, the metric, `low`, `high`, `verdict` over the other rows; with `against`, its column
     "Score each named part of the table"
     y,found = np.asarray(y),[]
+    if labels is None and METRICS[metric].takes!='values': labels = _names(y, [_stack(y, pred, METRICS[metric].takes)], METRICS[metric].takes, None)
     for name,mask in slice_masks(rows, slices).items():
         line = {'slice':name, 'rows':int(mask.sum()), metric:np.nan, 'low':np.nan, 'high':np.nan, 'verdict':'too few rows'}
         if against is not None: line['against'] = 'too few rows'
@@ -97,19 +107,33 @@ def plot_slices(
     return ax
 
 # %% ../nbs/24_slices.ipynb #f0198b8a
-def _quote(c): return c if str(c).isidentifier() else f'`{c}`'
+def _quote(c): return c if str(c).isidentifier() and str(c).isascii() and not iskeyword(str(c)) else f'`{c}`'
+
+def _askable(rows, c):
+    try: return isinstance(rows.head(1).eval(_quote(c), engine='python'), pd.Series)
+    except Exception: return False # pandas has words of its own, such as inf and True
+
+def _ranges(s, q):
+    exact = [float(v) for v in s.astype(float).quantile([.25, .5, .75])]
+    short = [float(f'{v:.4g}') for v in exact]
+    a,b,d = short if len(set(short))==len(set(exact)) else exact # Few digits where they tell the same
+    def said(v): return repr(int(v) if v.is_integer() else v)
+    yield from [(f'{q} <= {said(a)}', s<=a), (f'{said(a)} < {q} <= {said(b)}', (s>a) & (s<=b)), (f'{said(b)} < {q} <= {said(d)}', (s>b) & (s<=d)), (f'{q} > {said(d)}', s>d)]
+
+# %% ../nbs/24_slices.ipynb #cddb51a4
+def _values(s): return [v for v in s.dropna().unique().tolist() if isinstance(v, (str, int)) or isinstance(v, float) and np.isfinite(v)]
 
 def _candidates(rows):
     types = pd.api.types
-    for c in rows:
+    for c in filter(lambda c: _askable(rows, c), rows):
         s,q = rows[c],_quote(c)
         if s.isna().any(): yield f'{q}.isna()',s.isna()
         if types.is_datetime64_any_dtype(s):
-            for part in ('month', 'day_of_week', 'hour'): yield from ((f'{q}.dt.{part} == {v}', getattr(s.dt, part)==v) for v in getattr(s.dt, part).dropna().astype(int).unique())
-        elif types.is_numeric_dtype(s) and s.nunique()>12:
-            a,b,d = (f'{v:.4g}' for v in s.quantile([.25, .5, .75]))
-            for p in (f'{q} <= {a}', f'{a} < {q} <= {b}', f'{b} < {q} <= {d}', f'{q} > {d}'): yield p,rows.eval(p, engine='python').fillna(False)
-        elif s.nunique()<=200: yield from ((f'{q} == {v!r}', s==v) for v in s.dropna().unique().tolist())
+            for part in ('month', 'day_of_week', 'hour'):
+                found = getattr(s.dt, part)
+                yield from ((f'{q}.dt.{part} == {v}', found==v) for v in found.dropna().astype(int).unique())
+        elif types.is_numeric_dtype(s) and not types.is_bool_dtype(s) and s.nunique()>12: yield from _ranges(s.where(np.isfinite(s.astype(float))), q)
+        elif s.nunique()<=200: yield from ((f'{q} == {v!r}', s==v) for v in _values(s))
 
 # %% ../nbs/24_slices.ipynb #ea4cf97a
 def _errors(y, pred, labels):
@@ -130,7 +154,7 @@ def find_slices(
     "Find where the errors are larger than elsewhere"
     from scipy.stats import false_discovery_control, ttest_ind
     error,name = _errors(y, pred, labels)
-    masks = [(q, np.asarray(m, bool)) for q,m in _candidates(rows)]
+    masks = [(q, _plain(m)) for q,m in _candidates(rows)]
     masks = [(q, m) for q,m in masks if least<=m.sum()<=len(m)-least]
     ps = [ttest_ind(error[m], error[~m], equal_var=False, alternative='greater').pvalue for _,m in masks]
     ps = false_discovery_control(np.nan_to_num(ps, nan=1.)) if ps else []

@@ -8,7 +8,7 @@ __all__ = ['Cut', 'choose_cut', 'plot_cut']
 # %% ../nbs/24_thresholds.ipynb #b955388c
 from dataclasses import dataclass, replace
 import numpy as np, pandas as pd
-from .evaluate import BLUE, ORANGE, Comparison, _axes, _interval, _ready, _resamples, _verdict
+from .evaluate import BLUE, LEAST, ORANGE, Comparison, _axes, _interval, _ready, _resamples, _verdict, are_values
 from .project import InputError, nearest
 
 # %% ../nbs/24_thresholds.ipynb #4a445494
@@ -48,11 +48,11 @@ class Cut:
         n:int=2000, # Resamples
         seed:int=0, # The same seed gives the same answer
     )->Comparison: # With the mean cost of a row as its metric; `better` is cheaper
-        "Is the cut worth having, over the usual one?"
+        "Is the cut worth having, over the usual one? On very few rows nobody knows, and it is tied"
         gap = self.costs(y, pred)-self.costs(y, pred, usual=True)
         draws = np.concatenate([c@gap/len(gap) for c in _resamples(len(gap), n, seed)])
         d = _interval(gap.mean(), draws)
-        return Comparison(d, _verdict(d, False, 0), 'cost')
+        return Comparison(d, _verdict(d, False, 0) if len(gap)>=LEAST else 'tied', 'cost')
 
 # %% ../nbs/24_thresholds.ipynb #8b62d00f
 def _priced(kind, prices):
@@ -78,7 +78,7 @@ def choose_cut(
     labels:list=None, # Names of the classes; without, `pred` must be values or two classes
 )->Cut:
     "Find the threshold that costs least"
-    kind = 'margin' if np.ndim(pred)==1 and np.asarray(y).dtype.kind=='f' else 'act' if np.ndim(pred)==1 or np.shape(pred)[1]==2 else 'ask'
+    kind = 'margin' if are_values(y, pred) else 'act' if np.ndim(pred)==1 or np.shape(pred)[1]==2 else 'ask'
     prices = _priced(kind, prices)
     truth,(s,),_ = _ready(y, [pred], 'mae' if kind=='margin' else 'log_loss', labels)
     c = _curve(kind, truth, s[0], prices)

@@ -49,7 +49,16 @@ def rows(n=200, seed=0):
 def dear(frame): return frame.assign(dear=np.where(frame.price > frame.price.median(), 'yes', 'no')).drop(columns='price')
 
 
+def mixed(n=30):
+    "A little of every kind: booleans and dates with gaps, addresses, and columns with names that Python keeps for itself"
+    frame = rows(n).rename(columns={'area': 'class', 'town': 'self'})
+    frame['garden'] = pd.Series([True, None, False] * (n // 3), dtype='boolean')
+    frame['built'] = pd.Series(pd.date_range('2000-01-01', periods=n, freq='30D')).where(frame.index % 4 > 0)
+    return frame.assign(email=[f'p{i}@x.org' for i in range(n)])
+
+
 MESSY = {
+    'mixed': lambda: (mixed(), 'price'),
     'semicolons': lambda: (rows(), 'price'),
     'unicode': lambda: (rows().rename(columns={'area': 'Fläche (m²)', 'price': 'Preis in € 🏠'}), 'Preis in € 🏠'),
     'missing_targets': lambda: (rows().assign(price=lambda d: d.price.where(d.index % 3 > 0)), 'price'),

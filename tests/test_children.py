@@ -126,7 +126,7 @@ def test_chapters_in_full(child, flavour):
     assert {n: r['status'] for n, r in child.records('.').items() if n in CHAPTERS} == dict.fromkeys(CHAPTERS, 'passed')
     report = json.loads((child.path / 'reports/evaluation.json').read_text())
     assert (report['baselines'].pop('naive')['verdict'], report['seeds']) == ('better', 5), report
-    assert {b['verdict'] for b in report['baselines'].values()} <= {'better', 'tied', 'worse'}
+    assert {b['verdict'] for b in report['baselines'].values()} <= {'better', 'tied'}
     assert child.kit('gate').stdout.endswith('pass\n')
 
 

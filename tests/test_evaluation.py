@@ -35,7 +35,7 @@ def test_nothing_but_the_requirements_decides(child):
 @one_flavour
 @pytest.mark.parametrize(('words', 'says'), [
     ('out=build/ci evaluate.gate.floor=high', 'is not a number'), ('out=build/ci +evaluate.gate.flor=1', 'did you mean floor'),
-    ('out=build/nowhere', 'nothing was evaluated yet')])
+    ('out=build/ci evaluate.tie=0.3', 'another evaluate.tie'), ('out=build/nowhere', 'nothing was evaluated yet')])
 def test_wrong_question_to_the_gate(child, words, says):
     "A requirement that means nothing, or nothing to judge, is one sentence and exit code 2"
     assert child.ci.returncode == 0

@@ -8,10 +8,9 @@ import time
 from functools import cache
 
 import pytest
-from children import Child, each_flavour, git, new_project
+from children import Child, each_flavour, git, new_project, one_flavour
 from tables import write
 
-one_flavour = pytest.mark.parametrize('flavour', ['image'])
 tabular_only = pytest.mark.parametrize('flavour', ['tabular'])
 SMALL = 'trainer.max_epochs=2 logger=none'
 KINDS = [pytest.param(f, k, marks=[pytest.mark.full if (f, k) in {('image', 'resumed'), ('tabular', 'trial')} else pytest.mark.soak,
@@ -69,7 +68,7 @@ def record(trained_children, flavour):
 @each_flavour
 def test_same_machine_same_weights(own, record):
     "On the same machine the same weights come out, and the new run says which one it reproduces"
-    said = reproduced(own, record)
+    said = reproduced(own, record, cwd=own.path / 'runs/train')
     new = json.loads((own.path / f'runs/train/{said["again"]}/run.json').read_text())
     assert (said['verdict'], said['differences'], said['metric']['difference']) == ('identical', [], 0)
     assert (new['reproduces'], new['provenance']['data']) == (record['id'], record['provenance']['data'])
@@ -142,6 +141,8 @@ def test_what_cannot_be_reproduced(own):
         said = reproduced(own, {'id': name}, code=2)
         assert (words in said, said.count('\n')) == (True, 1), said
     assert own.kit('reproduce --differences', none['id']).stdout.strip() == 'nothing differs'
+    said = own.kit('reproduce --differences', book, ok=False)
+    assert (said.returncode, 'a run of a notebook' in said.stdout) == (2, True), said.stdout
 
 
 @pytest.mark.full
