@@ -157,7 +157,7 @@ def _unexported(tree):
     return any(not (tree/known['lib_path']/f'{n.replace(".", "/")}.py').is_file() for n in names)
 
 def _export(tree):
-    done = subprocess.run([sys.executable, '-c', 'import nbdev; nbdev.nbdev_export()'], cwd=tree, capture_output=True, text=True)
+    done = subprocess.run([sys.executable, '-c', 'from nbdev.export import nbdev_export as export; export()'], cwd=tree, capture_output=True, text=True)
     if done.returncode: raise KitError('\n'.join(['nbdev_export failed in that commit', *done.stderr.splitlines()[-1:]]))
 
 # %% ../nbs/24_reproduce.ipynb #410ea051
