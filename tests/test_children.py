@@ -90,7 +90,7 @@ def test_trainings_know_their_chapter(ran):
 def test_plain_papermill_runs_a_chapter(ran, tmp_path):
     "A chapter is an ordinary notebook: papermill runs it, and injects overrides"
     words = ['nbs/03_train.ipynb', tmp_path / 'out.ipynb', '--cwd', 'nbs', '-k', 'python3', '--no-progress-bar']
-    ran.run('papermill', *words, '-y', 'overrides: [out=build/ci, trainer.max_epochs=1]')
+    ran.run('papermill', *words, '-y', 'overrides: [out=build/papermill, trainer.max_epochs=1]')
     cells = json.loads((tmp_path / 'out.ipynb').read_text())['cells']
     assert any('injected-parameters' in c['metadata'].get('tags', []) for c in cells)
 
