@@ -134,6 +134,11 @@ def _origin(cfg):
     more = dict(data=_data_names(cfg), seed=cfg.seed, threads=cfg.threads)
     return provenance(_top(cfg), _folder('out', cfg)/'runs/patches', **_numerics(cfg), **more)
 
+def _name_data(cfg, run, data):
+    if run.record['provenance'].get('data'): return
+    if _first_process() and hasattr(data, 'prepare_data'): data.prepare_data() # Lightning would, but only after the trackers were told
+    run.update(provenance=run.record['provenance'] | dict(data=_data_names(cfg)))
+
 # %% ../nbs/22_train.ipynb #d4ecd581
 def _overrides(cfg):
     from hydra.core.hydra_config import HydraConfig
@@ -245,12 +250,12 @@ def _fit(cfg, run, loggers, old):
     with _answering():
         data,model,trainer = _build(cfg, run, loggers, _watcher(cfg.monitor, seen, history))
         if trainer.world_size>1: os.environ['OMP_NUM_THREADS'] = str(cfg.threads)
+        _name_data(cfg, run, data)
         for l in loggers: l.log_hyperparams(run.record['config'] | {k:run.record[k] for k in ('id','overrides','provenance')})
         _run(trainer, model, data, cfg.monitor, state, seen)
     value,epoch,file = _best(run.path/'checkpoints/best.safetensors', seen, cfg.monitor, cfg.mode)
     size = sum(p.numel() for p in model.parameters() if p.requires_grad)
     metrics = {f'last/{k}':v for k,v in _metrics(trainer).items()} | {cfg.monitor:value, 'epoch':epoch, 'parameters':size}
-    if run.record['provenance'].get('data') is None: run.record['provenance']['data'] = _data_names(cfg) # The training may have made it
     run.update(metrics=metrics, checkpoint=file and file.relative_to(run.path).as_posix())
     if loggers and not reports_to() and (fig := plot_curves(history, cfg.monitor, cfg.mode)): log_figure(loggers, 'curves', fig)
     res = Fit(value, epoch, metrics, history, run.path, file)
