@@ -287,7 +287,7 @@ def json_line(
     r:dict, # A record
 )->str: # Without a line break
     "A record for a program, without what is only of use inside"
-    return json.dumps({k:v for k,v in r.items() if k not in ('key', 'checksums')}, default=str)
+    return json.dumps({k:v for k,v in r.items() if k not in ('key', 'checksums', 'provenance')}, default=str)
 
 def json_lines(
     suite:dict, # As `read_suite` gives it
