@@ -6,7 +6,7 @@
 __all__ = ['QUIET', 'logger', 'finish', 'steadfast', 'log_figure', 'log_notebook', 'link_notebook', 'TrackedRun', 'read_run']
 
 # %% ../nbs/21_tracking.ipynb #d1029577
-import json, logging, os, shutil, subprocess, sys
+import json, logging, os, re, shutil, subprocess, sys
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -84,6 +84,13 @@ def finish(
         try: run.finish(exit_code=exit_code)
         except Exception as e: _log.warning(f'W&B could not close its run: {e}')
 
+# %% ../nbs/21_tracking.ipynb #d41c7a91
+def _words(x): return {re.sub(r'[^\w. /-]', '_', str(k)):_words(v) for k,v in x.items()} if isinstance(x, dict) else x
+
+def _rename(logger):
+    log = logger.log_hyperparams
+    logger.log_hyperparams = lambda params: log(_words(params))
+
 # %% ../nbs/21_tracking.ipynb #c3d6619c
 _ASKED = 'log_metrics log_hyperparams log_graph save after_save_checkpoint finalize'.split()
 
@@ -100,6 +107,7 @@ def steadfast(
     logger, # Of Lightning
 ): # The same
     "Let no error of `logger` stop a training"
+    if type(logger).__name__=='MLFlowLogger': _rename(logger)
     for name in _ASKED: setattr(logger, name, _willing(logger, getattr(logger, name)))
     return logger
 
