@@ -10,6 +10,7 @@ from importlib.metadata import packages_distributions
 from pathlib import Path
 
 import nbformat
+import pexpect
 import pytest
 import yaml
 from children import CHAPTERS, FLAVOURS, commit_all, render, tree
@@ -23,7 +24,8 @@ WILD = {
     'description': 'Says "8" or \'3\' — naïve, 50% sure; C:\\new\\table = {{ x }} $y$ 日本 🐧 ${a} #no',
     'user_name': 'Åsa "O\'Neill" \\ 日本 🐧 %s'}
 OWN = {'task': 'tabular', 'data': 'my data/prices %1.csv', 'target': 'Preis in € "netto" \\ 🐧'}
-ANSWERS = {**FLAVOURS, 'own': {**OWN, 'target': 'price', 'data': 'my.csv'}, 'wild': WILD, 'wild-tabular': {**WILD, **OWN}}
+PROFILES = {'minimal': {'profile': 'minimal'}, 'full': {'profile': 'full'}, 'chosen': {'profile': 'choose', 'stages': ['sweep'], 'task': 'tabular'}}
+ANSWERS = {**FLAVOURS, **PROFILES, 'own': {**OWN, 'target': 'price', 'data': 'my.csv'}, 'wild': WILD, 'wild-tabular': {**WILD, **OWN}}
 
 
 def repo(folder, *sources):
@@ -124,11 +126,26 @@ def test_nothing_is_left_to_fill(rendered, name):
 
 @every
 def test_project_is_small(rendered, name):
-    "At most 60 files, none of them empty but an __init__.py, and every chapter is there"
+    "At most 60 files unless all stages were asked for, none of them empty but an __init__.py"
     found = [f for f in rendered(name).rglob('*') if f.is_file()]
-    assert len(found) <= 60
+    assert len(found) <= 60 or name == 'full'
     assert not [f for f in found if not f.stat().st_size and f.name != '__init__.py']
-    assert {f.stem for f in found if f.parent.name == 'nbs'} == set(CHAPTERS)
+
+
+SMALL = {'minimal': '01_explore 04_sweep 05_evaluate', 'chosen': '01_explore 05_evaluate'}
+
+
+@every
+def test_chapters_lead_to_each_other(rendered, name):
+    "The chapters of the profile are there, and each points to the next, which exists, as the index and dvc.yaml do"
+    folder, wanted = rendered(name), [c for c in CHAPTERS if c not in SMALL.get(name, '').split()]
+    pages = {f.stem: f.read_text(encoding='utf-8') for f in folder.glob('nbs/*.ipynb')}
+    assert sorted(pages) == sorted(wanted)
+    assert set(yaml.safe_load((folder / 'dvc.yaml').read_text(encoding='utf-8'))['stages']) == set(wanted[1:])
+    links = {page: set(re.findall(r'\]\((\w+)\.ipynb\)', text)) for page, text in pages.items()}
+    assert set().union(*links.values()) <= pages.keys()
+    assert links['index'] == set(wanted[1:])
+    assert all(after in links[page] for page, after in zip(wanted[1:], wanted[2:]))
 
 
 READERS = {'.yaml': yaml.safe_load, '.yml': yaml.safe_load, '.toml': tomllib.loads, '.json': json.loads,
@@ -204,7 +221,10 @@ BAD = [
     ({'description': 'one\ntwo'}, 'One line'), ({'description': '  '}, 'One line'), ({'user_name': 'a\nlicense = none'}, 'One line'),
     ({'project': ''}, 'name'), ({'project': 'a\nb'}, 'one line'), ({'project': 'x' * 81}, '80'),
     ({'task': 'text'}, 'choice'), ({'task': 'tabular', 'data': 'my.csv'}, 'column to predict'),
-    ({'task': 'image', 'data': 'my.csv', 'target': 'y'}, 'tabular')]
+    ({'task': 'image', 'data': 'my.csv', 'target': 'y'}, 'tabular'),
+    ({'stages': ['sweep']}, 'profile=choose'), ({'profile': 'choose', 'stages': ['swep']}, 'swep'), ({'profile': 'huge'}, 'choice'),
+    *(({'github_user': u}, 'account') for u in ['', 'a b', '-a', 'a--b', 'a' * 40]),
+    *(({'repository': u}, 'address') for u in ['', 'ftp://h/x', 'https://ada:secret@github.com/x', 'https://h/a b'])]
 
 
 @pytest.mark.parametrize(('answers', 'reason'), BAD, ids=[f'{k}={str(list(a.values())[-1])[:12]!r}' for a, _ in BAD for k in [list(a)[-1]]])
@@ -212,6 +232,31 @@ def test_impossible_answers_are_refused(kit, tmp_path, answers, reason):
     "An answer that cannot work is refused with a reason, and nothing is written"
     with pytest.raises(ValueError, match=reason): render(kit, tmp_path / 'out', **answers)
     assert not (tmp_path / 'out').exists()
+
+
+def test_eight_questions(kit, tmp_path):
+    "Whoever takes every default is asked at most eight questions"
+    words = ['-m', 'copier', 'copy', str(kit), str(tmp_path / 'digits')]
+    talk, asked = pexpect.spawn(sys.executable, words, encoding='utf-8', timeout=60, dimensions=(50, 200)), set()
+    while talk.expect([r'🎤 ?(?:\x1b\[[0-9;?]*[a-zA-Z])*([^\x1b\r\n]+)', pexpect.EOF]) == 0:
+        asked.add(talk.match[1].strip())
+        talk.send('\r')
+    assert (tmp_path / 'digits/settings.ini').is_file(), talk.before
+    assert 5 <= len(asked) <= 8, asked
+
+
+def questions():
+    "What copier.yml asks for"
+    found = yaml.safe_load((ROOT / 'copier.yml').read_text(encoding='utf-8'))
+    return {k: q for k, q in found.items() if isinstance(q, dict) and 'type' in q and q.get('when') is not False}
+
+
+def test_free_text_has_a_validator():
+    "Each free text is validated, each question that is asked has an example or choices, and none is a secret"
+    assert not [k for k, q in questions().items() if 'choices' not in q and 'validator' not in q and q.get('ask') is not False]
+    assert not [k for k, q in questions().items() if q.get('ask') is not False and 'such as' not in q['help'] + str(q.get('choices'))
+                and 'xample' not in q['help'] + str(q.get('choices'))]
+    assert not [k for k, q in questions().items() if q.get('secret')]
 
 
 def taken():
@@ -227,7 +272,7 @@ def locked():
 
 def test_taken_names_are_complete():
     "The list holds keywords, the standard library, what the lock installs and the folders of a project"
-    folders = {f.split('/')[1] for f in template_files()} - {'flavours'}
+    folders = {f.split('/')[1] for f in template_files()} - {'flavours', 'stages'}
     names = {*keyword.kwlist, *sys.stdlib_module_names, *locked(), *folders, 'mlops_kit', 'hydra_plugins'}
     possible = {n for n in names if re.fullmatch('[a-z][a-z0-9_]*', n)}
     assert sorted(possible - taken()) == []
