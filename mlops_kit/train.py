@@ -17,8 +17,11 @@ from pathlib import Path
 from pickle import UnpicklingError
 from tempfile import TemporaryDirectory, mkdtemp
 from .configs import _explained, _folder, _now, _portable, _register, _top, build, build_each, compose, validate
-from .project import InputError, KitError, find_root, nearest, need, provenance, write_json
+from .project import InputError, KitError, find_root, moved, nearest, need, provenance, write_json
 from .record import find_run, new_run, read_run_json
+
+# %% ../nbs/22_train.ipynb #a9d050e7
+__getattr__ = moved('mlops_kit.train', loader='mlops_kit.batches.loader') # Until 0.4
 
 # %% ../nbs/22_train.ipynb #23c90b4b
 @contextmanager
@@ -337,7 +340,7 @@ def save_best(
     "Copy the record and the best weights of a run to `folder`"
     path,folder = Path(getattr(run, 'path', run)),Path(folder)
     name = read_run_json(path).get('checkpoint')
-    if not name: raise InputError(f'{path} kept no weights')
+    if not name: raise InputError(f'{path} kept no weights: it had no mlops_kit.callbacks.Checkpoint among its callbacks (Lightning\'s ModelCheckpoint is another one)')
     for f in (name, 'run.json'):
         (folder/f).parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(path/f, folder/f)
