@@ -281,8 +281,13 @@ def _carry_out(self:Suite, case, run, stop):
     nb,found = redact(out.nb, case.secrets)
     run.add(case.path.name, nbformat.writes(relative_paths(nb, self.root)))
     if log := fields.pop('log', None): run.add('kernel.log', redact_text(log, case.secrets))
-    fields['notes'] = [*fields.get('notes', []), *map(str, found)]
+    fields['notes'] = [*fields.get('notes', []), *map(str, found), *_sent(run.path)]
     run.finish(status, **redact_record(fields, case.secrets))
+
+def _sent(folder):
+    if not (folder/'online.json').is_file(): return [] # Nothing that it trained is tracked online
+    from mlops_kit.tracking import send_notebook
+    return send_notebook(folder)
 
 Suite._verdict,Suite._carry_out = _verdict,_carry_out
 

@@ -44,6 +44,16 @@ def test_online_run_is_sent(child, wandb_server):
     assert any(f.startswith('media/images/curves') for f in wandb_server.files)
 
 
+def test_online_run_gets_the_executed_notebook(child, wandb_server):
+    "A notebook that trains online is sent as it was executed, once it has been"
+    words = ['run', 'nbs/03_train.ipynb', '--set', 'ci', '--force', 'logger.wandb.mode=online']
+    child.run('mlops-kit', *words, env=wandb_server.variables)
+    book = max((child.path / 'build/ci/runs').glob('03_train/*/03_train.ipynb'), key=os.path.getmtime)
+    assert json.loads((book.parent / 'run.json').read_text())['notes'] == []
+    assert wandb_server.files['03_train.ipynb'] == book.read_bytes()
+    assert not (book.parent / 'online.json').exists()
+
+
 def test_offline_run_is_sent_later(child, wandb_server):
     "`wandb sync` sends an offline run, and with it the executed notebook that trained"
     child.kit('run nbs/03_train.ipynb --set ci --force')
