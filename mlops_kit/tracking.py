@@ -159,6 +159,7 @@ def log_notebook(
         _log.warning(f'W&B has no notebook: {e}')
         return []
 
+# %% ../nbs/21_tracking.ipynb #c5cd46b4
 def link_notebook(
     pairs, # From `log_notebook`, after `finish`
 ):
