@@ -78,12 +78,14 @@ def _runs(root, set): return Path(root)/(f'build/{set}/runs' if set else 'runs')
 
 def _asked(r): return {k:v for k,v in (r.get('request') or {}).items() if k in ('overrides', 'params')}
 
+def _touches(files, used): return any(f==u or f.startswith(f'{u}/') for f in files for u in used)
+
+# %% ../nbs/25_diff.ipynb #fff47084
 def _speaks(r, sha, root, inputs, seen):
     commit = r['provenance'].get('commit')
     if not commit or r['provenance'].get('dirty'): return False
     if commit not in seen: seen[commit] = [] if commit==sha else _edited(root, commit, sha)
-    used = inputs.get(r['name'].partition('[')[0], ())
-    return seen[commit] is not None and not any(f==u or f.startswith(f'{u}/') for f in seen[commit] for u in used)
+    return seen[commit] is not None and not _touches(seen[commit], inputs.get(r['name'].partition('[')[0], ()))
 
 # %% ../nbs/25_diff.ipynb #de2285fa
 def results_at(
@@ -206,7 +208,7 @@ def _pace(then, now):
     ratios = [b/a for a,b in took if min(a, b)>=1]
     return median(ratios) if len(ratios)>2 else 1.
 
-def _flags(then, now, edited, pace=1.):
+def _flags(then, now, edited, pace=1., touched=True):
     if not now: return ['not run']
     bad = now['status'] not in GOOD
     if bad: return [now['status']] + ['as before']*bool(then and then['status']==now['status'])
@@ -214,7 +216,7 @@ def _flags(then, now, edited, pace=1.):
     if then['id']==now['id']: return ['edited'] if edited else ['unchanged']
     a,b = then.get('seconds') or 0,now.get('seconds') or 0
     most,least = a*max(pace, 1),a*min(pace, 1)
-    speed = ['slower']*(b>1.5*most and b-most>2) + ['faster']*(least>1.5*b and least-b>2)
+    speed = ['slower']*(touched and b>1.5*most and b-most>2) + ['faster']*(touched and least>1.5*b and least-b>2)
     return ['mended']*(then['status'] not in GOOD) + speed + ['edited']*bool(edited) or ['as before']
 
 # %% ../nbs/25_diff.ipynb #2b15e1c6
@@ -224,13 +226,15 @@ def chapter_rows(
     then:dict, # Name to record, as `results_at` gives it
     now:dict, # As `results_here` gives it
     edited=(), # Names of notebooks whose cells differ
+    touched=None, # Names of those with inputs that differ; by default all
 )->list: # A row for each case, what needs attention first
     "Compare how the chapters of two sides ran"
     pace = _pace(then, now)
     def row(n):
         a,b = then.get(n),now.get(n)
         word = lambda r: r and ('passed' if r['status']=='skipped' and r['id'] else r['status'])
-        flags = _flags(a, b, n.partition('[')[0] in edited, pace)
+        stem = n.partition('[')[0]
+        flags = _flags(a, b, stem in edited, pace, touched is None or stem in touched)
         return dict(chapter=n, flags=flags, status=[word(a), word(b)], seconds=[r and r.get('seconds') for r in (a, b)], reason=reason(b) if b and b['status'] not in GOOD else '')
     found = [row(n) for n in sorted({**then, **now})]
     return sorted(found, key=lambda r: min([_ORDER.index(f) for f in r['flags'] if f in _ORDER], default=len(_ORDER)))
@@ -333,24 +337,29 @@ def difference(
 )->Difference:
     "Compare this working tree with a commit"
     root = Path(root or find_root()).resolve()
-    then,now = _sides(rev, root)
+    (then,now),failed = _sides(rev, root),[]
     set = last_set(root) if set is None else set
     if set is not None:
         now.records = results_here(root, set)
         then.records = results_at(then.commit, root, set, now.records)
-        if run and _missing(then, root): then.records = _made(then.commit, root, set, now.records)
+        if run and _missing(then, now, root): failed = _make(then, root, set, now.records)
         now.training,then.training = [_training(s.records, root, set) for s in (now, then)]
     books,files = notebook_changes(then.commit, root)
     metrics,paired = metric_rows(then.records, now.records)
-    chapters = chapter_rows(then.records, now.records, [Path(f).stem for f in books])
-    return Difference(then, now, set, metrics, chapters, books, files, _setting_rows(then.training, now.training), [*paired, *_notes(root, set, then, now)])
+    touched = [n for n,used in _inputs(root).items() if _touches([*books, *files], used)]
+    chapters = chapter_rows(then.records, now.records, [Path(f).stem for f in books], touched)
+    notes = [*paired, *failed, *_notes(root, set, then, now)]
+    return Difference(then, now, set, metrics, chapters, books, files, _setting_rows(then.training, now.training), notes)
 
-def _missing(then, root):
-    "Chapters that were there, and of which nothing is known"
-    nbs,known = settings(root).get('nbs_path', 'nbs'),{n.partition('[')[0] for n in then.records}
-    listed = (_ask(root, 'ls-tree', '--name-only', then.commit, f'{nbs}/') or '').splitlines()
-    return [f for f in listed if f.endswith('.ipynb') and Path(f).stem not in known]
+def _missing(then, now, root):
+    "Chapters that ran here and were there, and of which nothing is known there"
+    listed = (_ask(root, 'ls-tree', '--name-only', then.commit, f'{settings(root).get("nbs_path", "nbs")}/') or '').splitlines()
+    there = {Path(f).stem for f in listed if f.endswith('.ipynb')}
+    return [n for n,r in now.records.items() if r['id'] and n.partition('[')[0] in there and n not in then.records]
 
-def _made(sha, root, set, like):
-    make_results(sha, root, set)
-    return results_at(sha, root, set, like)
+def _make(then, root, set, like):
+    "Sentences about what went wrong"
+    try: make_results(then.commit, root, set)
+    except KitError as e: return [str(e)]
+    then.records = results_at(then.commit, root, set, like)
+    return []
