@@ -17,7 +17,7 @@ from .diff import Difference
 from .evaluate import Estimate
 from .frame import SHARED
 from .nbdiff import NBDIFF_STYLE, changes_html, changes_markdown
-from .project import InputError, whole
+from .project import InputError, settings, whole
 from .report import _md
 
 # %% ../nbs/25_diffpage.ipynb #b0850470
@@ -226,6 +226,6 @@ def publish(
         with open(page, 'a', encoding='utf-8', errors='replace') as f: f.write(difference_markdown(d))
     if not comment: return ''
     from mlops_kit.comment import MOST, comment
-    made,said = comment(difference_markdown(d, MOST-1000), 'difference')
+    made,said = comment(difference_markdown(d, MOST-1000), f'difference {settings().get("lib_name", "")}')
     if made: return f'comment: {said}'
     return f'{"::warning::" if os.environ.get("GITHUB_ACTIONS")=="true" else "warning: "}{said}'
