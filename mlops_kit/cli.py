@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['app', 'runs', 'studies', 'data', 'verb', 'main', 'completion', 'new', 'check', 'doctor', 'readme', 'update', 'enable',
            'disable', 'add', 'run', 'warm', 'lab', 'params', 'runs_list', 'runs_show', 'runs_compare', 'runs_open',
-           'train', 'sweep', 'reproduce', 'studies_list', 'studies_show', 'studies_keep', 'studies_open', 'gate',
-           'data_infer', 'data_check']
+           'runs_diff', 'train', 'sweep', 'reproduce', 'studies_list', 'studies_show', 'studies_keep', 'studies_open',
+           'gate', 'data_infer', 'data_check']
 
 # %% ../nbs/91_cli.ipynb #f44b2c96
 import json, os, sys
@@ -368,7 +368,7 @@ def params(notebook:str=_notebook, as_json:bool=_as_json):
     _table(read_params(notebook).rows(), 'parameter', 'type', 'default', 'meaning')
 
 # %% ../nbs/91_cli.ipynb #5cb6bd5b
-runs = typer.Typer(no_args_is_help=True, help='Recorded runs: list them, show one, compare some, open a page of them.')
+runs = typer.Typer(no_args_is_help=True, help='Recorded runs: list them, show one, compare some, open a page of them, see what a branch changes.')
 app.add_typer(runs, name='runs')
 
 # %% ../nbs/91_cli.ipynb #9f94d7a9
@@ -433,6 +433,30 @@ def runs_open(ids:list[str]=_some, last:int=_latest, no_browser:bool=_no_browser
     page = write_page(_chosen(ids, last), find_root()/'build/runs.html')
     print(page)
     if not no_browser: webbrowser.open(page.as_uri())
+
+# %% ../nbs/91_cli.ipynb #771ca21e
+_rev = Argument(None, metavar='[REV]', help='A commit, branch or tag; by default where this branch left the main one')
+_set_of = Option(None, '--set', metavar='NAME', help='Parameter set of the runs to compare; by default the one that ran last')
+_make = Option(False, '--run', help='Run the chapters of REV in a worktree, when nothing is recorded of them')
+_diff_page = Option(None, '--html', metavar='FILE', help='By default build/diff.html')
+_comment = Option(False, '--comment', help='Make one comment on the pull request, or change it; takes GITHUB_TOKEN')
+
+@verb('mlops-kit runs diff main --run', on=runs, name='diff')
+def runs_diff(rev:str=_rev, set_name:str=_set_of, make:bool=_make, html:str=_diff_page, summary:str=_summary, comment:bool=_comment, as_json:bool=_as_json):
+    "What this working tree would change: metrics, chapters, curves, cells, against another commit"
+    _project()
+    sys.modules.setdefault('rfc3987_syntax', None)
+    from mlops_kit.diff import difference
+    from mlops_kit.diffpage import difference_dict, difference_tables, headline, publish
+    from mlops_kit.project import find_root, need
+    need('nbdime')
+    d,page = difference(rev, set=set_name, run=make),html or find_root()/'build/diff.html'
+    said = publish(d, page, summary, comment)
+    if said: print(said, file=sys.stderr)
+    if as_json: return _json(difference_dict(d))
+    print(f'{headline(d)}\n')
+    for rows,columns in difference_tables(d): _table(rows, *columns), print()
+    print('\n'.join([*d.notes, f'{page}']))
 
 # %% ../nbs/91_cli.ipynb #83930a45
 _hydra = dict(ignore_unknown_options=True)

@@ -53,6 +53,7 @@ def _history(r):
     return json.loads(file.read_text(encoding='utf-8')) if file.is_file() else []
 
 def _label(r, names):
+    if 'label' in r: return r['label']
     settings = _settings(r)
     said = ', '.join(f'{k.rpartition(".")[2].lstrip("_")} {settings.get(k)}' for k in names)
     return said if 0<len(said)<40 else r['id'][-11:]

@@ -20,7 +20,7 @@ from .train import _at_terminal, _data_names, _first_process, _numerics, _typed,
 import pandas as pd
 
 # %% ../nbs/24_reproduce.ipynb #e684cc41
-_TOOLS = {*'''nbdev fastcore execnb jupyterlab ipykernel nbformat nbclient nbconvert papermill wandb optuna optuna-dashboard cmaes dvc
+_TOOLS = {*'''nbdev fastcore execnb jupyterlab ipykernel nbformat nbclient nbconvert nbdime papermill wandb optuna optuna-dashboard cmaes dvc
     matplotlib filelock psutil pytest coverage'''.split()}
 _PUT_BACK = {'commit', 'uncommitted changes', 'data', 'cores'}
 

@@ -4,7 +4,7 @@ import signal
 import pytest
 from children import child, children, kit  # noqa: F401  (fixtures)
 from helpers import built_wheel, kit_env
-from servers import postgres, s3, wandb_server  # noqa: F401  (fixtures)
+from servers import github, postgres, s3, wandb_server  # noqa: F401  (fixtures)
 
 # A shell that puts us in the background ignores ^C for us and our children, and some tests press it.
 signal.signal(signal.SIGINT, signal.default_int_handler)

@@ -152,3 +152,50 @@ def wandb_server():
         threading.Thread(target=server.serve_forever, daemon=True).start()
         yield server
         server.shutdown()
+
+
+class GitHub(BaseHTTPRequestHandler):
+    "The comments of pull request 7: listed, made and changed; `broken` is the status of every answer"
+    protocol_version = 'HTTP/1.1'
+
+    def log_message(self, *args): pass
+
+    def answer(self, obj, status=200):
+        data = json.dumps(obj).encode()
+        self.send_response(self.server.broken or status)
+        self.send_header('Content-Length', str(len(data)))
+        self.end_headers()
+        self.wfile.write(data)
+
+    def given(self):
+        assert self.headers['Authorization'] == f'Bearer {self.server.token}'
+        return json.loads(self.rfile.read(int(self.headers.get('Content-Length') or 0)) or '{}')
+
+    def do_GET(self):
+        first = 100 * int(self.path.rpartition('=')[2]) - 100
+        self.answer(self.server.comments[first:first + 100])
+
+    def do_POST(self):
+        assert self.path == '/repos/ada/digits/issues/7/comments'
+        number = len(self.server.comments) + 1
+        self.server.comments.append({'id': number, 'html_url': f'https://example.com/{number}', **self.given()})
+        self.answer(self.server.comments[-1], 201)
+
+    def do_PATCH(self):
+        found = self.server.comments[int(self.path.removeprefix('/repos/ada/digits/issues/comments/')) - 1]
+        found.update(self.given())
+        self.answer(found)
+
+
+@pytest.fixture
+def github(tmp_path):
+    "Such a server, with comments of other people; `variables` is what a job of the pull request has"
+    (tmp_path / 'event.json').write_text('{"pull_request": {"number": 7}}')
+    with ThreadingHTTPServer(('127.0.0.1', 0), GitHub) as server:
+        server.comments, server.broken, server.token = [{'id': i + 1, 'body': 'I like it'} for i in range(101)], None, 'x' * 40
+        server.variables = {'GITHUB_API_URL': f'http://127.0.0.1:{server.server_port}', 'GITHUB_REPOSITORY': 'ada/digits',
+                            'GITHUB_EVENT_PATH': str(tmp_path / 'event.json'), 'GITHUB_TOKEN': server.token, 'GITHUB_BASE_REF': 'main',
+                            'GITHUB_STEP_SUMMARY': str(tmp_path / 'summary.md')}
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield server
+        server.shutdown()

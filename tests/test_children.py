@@ -1,6 +1,7 @@
 "A generated project, installed from the wheel in a folder that cannot see the kit, does all that it promises."
 import json
 import re
+import shutil
 from pathlib import Path
 
 import jsonschema
@@ -167,24 +168,40 @@ def test_tracked_run_equals_record(child):
     assert {k: summary[k] for k in last} == pytest.approx(last)
 
 
-def run_workflow(file, checkout, env):
-    "Run each `run:` step of each job in order, as the runner would; `uses:` steps are the runner's"
+def run_workflow(file, checkout, env, known):
+    "Run each `run:` step of each job in order, as the runner would, with what it knows; `uses:` steps are the runner's"
     flow = yaml.safe_load(file.read_text(encoding='utf-8'))
     for job in flow['jobs'].values():
         for step in job['steps']:
             if 'run' not in step: continue
-            variables = {**flow.get('env', {}), **job.get('env', {}), **step.get('env', {}), 'CI': 'true', 'GITHUB_ACTIONS': 'true'}
-            assert '${{' not in str([step['run'], variables])
+            given = {**flow.get('env', {}), **job.get('env', {}), **step.get('env', {}), 'CI': 'true', 'GITHUB_ACTIONS': 'true', **known}
+            assert '${{' not in str([step['run'], given])
             where = checkout / step.get('working-directory', '.')
-            env.run('/bin/bash', '--noprofile', '--norc', '-eo', 'pipefail', '-c', step['run'], cwd=where, env=variables)
+            env.run('/bin/bash', '--noprofile', '--norc', '-eo', 'pipefail', '-c', step['run'], cwd=where, env=given)
         yield from (s['with']['path'].split() for s in job['steps'] if 'upload-artifact' in s.get('uses', ''))
 
 
+@pytest.fixture
+def branch(ran, tmp_path):
+    "A checkout of a branch on which the last chapter got a cell, with what main's workflow left in the caches"
+    git(tmp_path, 'clone', '-q', ran.path, 'checkout')
+    for cached in ('.mlops_kit', 'build/ci'): shutil.copytree(ran.path / cached, tmp_path / 'checkout' / cached)
+    git(tmp_path / 'checkout', 'switch', '-q', '-c', 'more')
+    chapter = tmp_path / 'checkout/nbs/05_evaluate.ipynb'
+    page = json.loads(chapter.read_text(encoding='utf-8'))
+    page['cells'].append({'cell_type': 'code', 'id': 'more', 'metadata': {}, 'outputs': [], 'execution_count': None, 'source': ['len(y)']})
+    chapter.write_text(json.dumps(page, indent=1, ensure_ascii=False) + '\n', encoding='utf-8')
+    git(tmp_path / 'checkout', 'commit', '-q', '-a', '-m', 'More')
+    return tmp_path / 'checkout'
+
+
 @pytest.mark.full
-def test_workflows_run(child, tmp_path):
-    "The child's workflows run as they stand on a fresh checkout, and leave what they upload"
-    git(tmp_path, 'clone', '-q', child.path, 'checkout')
-    env = Layer(child.env, tmp_path / 'env')
-    for file in sorted((child.path / '.github/workflows').glob('*.yml')):
-        for paths in run_workflow(file, tmp_path / 'checkout', env):
-            assert not [p for p in paths if not list((tmp_path / 'checkout').glob(p))]
+def test_workflows_run(ran, branch, github, tmp_path):
+    "The workflows run as they stand, leave what they upload, and keep one comment that says what the branch changes"
+    env = Layer(ran.env, tmp_path / 'env')
+    for file in sorted((branch / '.github/workflows').glob('*.yml')):
+        for paths in run_workflow(file, branch, env, github.variables): assert not [p for p in paths if not list(branch.glob(p))]
+    env.run('mlops-kit', 'runs', 'diff', '--comment', cwd=branch, env=github.variables)
+    [said] = [c['body'] for c in github.comments[101:]]
+    assert 'compared on the same' in said
+    assert re.search(r'nbs/05_evaluate.ipynb: 1 added', said)

@@ -1,0 +1,106 @@
+"The workflows of a project with every stage: clean, and their steps do what they say, with the outside world played by small scripts."
+import os
+import re
+import shutil
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+from children import commit_all, render
+from helpers import lint_workflows, sh
+
+PLAYED = '''#!/bin/sh
+echo "$(basename "$0") $*" >> "$PLAYED/log"
+[ -f newest.txt ] && cp newest.txt "$PLAYED/"
+[ "$2" = list ] && cat "$PLAYED/answer"
+exit 0
+'''
+
+
+@pytest.fixture(scope='module')
+def full(kit, tmp_path_factory):
+    "A project with every stage, in git"
+    return commit_all(render(kit, tmp_path_factory.mktemp('full') / 'shop', profile='full', project='Shop'))
+
+
+@pytest.fixture
+def played(tmp_path):
+    "A folder of programs that only write down how they were called, and what is in its log"
+    for name in ('gh', 'pip'):
+        (tmp_path / name).write_text(PLAYED)
+        (tmp_path / name).chmod(0o755)
+    (tmp_path / 'answer').touch()
+    return tmp_path
+
+
+def steps(project, name, job, played, **variables):
+    "Run the `run:` steps of a job; what the last one said, and what the played programs wrote down"
+    job = yaml.safe_load((project / f'.github/workflows/{name}.yml').read_text(encoding='utf-8'))['jobs'][job]
+    path = os.pathsep.join([str(played), str(Path(sys.executable).parent), os.environ['PATH']])
+    for step in (s for s in job['steps'] if 'run' in s):
+        env = {'PATH': path, 'PLAYED': str(played), 'PIP_NO_BUILD_ISOLATION': 'false', **step.get('env', {}), **variables}
+        done = sh(['bash', '-eo', 'pipefail', '-c', step['run']], cwd=project, env=env, ok=False)
+        if done.returncode: break
+    return done, (played / 'log').read_text() if (played / 'log').exists() else ''
+
+
+def test_workflows_are_clean(full):
+    "The workflows of every stage pass actionlint, zizmor and check-jsonschema"
+    assert {f.stem for f in (full / '.github/workflows').glob('*.yml')} >= {'ci', 'release', 'scheduled'}
+    assert lint_workflows(full / '.github/workflows') == ''
+
+
+@pytest.fixture
+def tagged(full, tmp_path):
+    "The project with a section for 0.1.0, and one for the time before"
+    shutil.copytree(full, tmp_path / 'shop')
+    log = tmp_path / 'shop/CHANGELOG.md'
+    sections = '## [0.1.0] - 2026-12-24\n\n- It reads digits.\n', '## [0.0.1] - 2026-12-01\n\n- Nothing.\n'
+    log.write_text('\n'.join([log.read_text(encoding='utf-8'), *sections]))
+    return tmp_path / 'shop'
+
+
+def test_release(tagged, played):
+    "A tag makes a release of its version, with the section of the changelog that has its name"
+    (played / 'pip').unlink()
+    done, log = steps(tagged, 'release', 'release', played, GITHUB_REF_NAME='v0.1.0')
+    assert done.returncode == 0, done.stdout
+    assert log.startswith('gh release create v0.1.0 dist/shop-0.1.0-py3-none-any.whl --verify-tag')
+    assert (tagged / 'build/notes.md').read_text(encoding='utf-8').strip() == '- It reads digits.'
+
+
+@pytest.mark.parametrize(('tag', 'reason'), [('v0.1.1', 'another version'), ('v0.1', 'another version'), ('v0.1.0', 'nothing below')])
+def test_wrong_tag(full, tagged, played, tag, reason):
+    "A tag that is not the version, or has no section, releases nothing"
+    done, log = steps(full if 'nothing' in reason else tagged, 'release', 'release', played, GITHUB_REF_NAME=tag)
+    assert (done.returncode, log) == (1, '')
+    assert re.search(f'^::error file=.*{reason}', done.stdout, re.M)
+
+
+def test_newest_libraries(full, played):
+    "The canary installs what requirements.txt asks for, without the lock"
+    shutil.copy(played / 'pip', played / 'mlops-kit')
+    done, log = steps(full, 'scheduled', 'newest', played)
+    assert done.returncode == 0, done.stdout
+    assert [line.split()[0] for line in (played / 'newest.txt').read_text().splitlines()] == ['mlops-kit[project]', '-e']
+    assert log.splitlines()[0] == 'pip install -r newest.txt'
+    assert log.splitlines()[2:] == ['mlops-kit check', 'mlops-kit run nbs --set ci --html build/ci/report.html']
+
+
+@pytest.mark.parametrize(('open_issue', 'word'), [('', 'create --title The scheduled run failed'), ('12', 'comment 12')])
+def test_one_issue(full, played, open_issue, word):
+    "A scheduled run that fails opens an issue, or adds to the one that is open"
+    (played / 'answer').write_text(open_issue)
+    done, log = steps(full, 'scheduled', 'tell', played, FRESH='failure', NEWEST='success', RUN='https://example.com/1')
+    assert done.returncode == 0, done.stdout
+    assert f'gh issue {word} --body Fresh data: failure. Newest libraries: success. https://example.com/1' in log
+
+
+def test_precommit(full):
+    "The hook runs for files that `check` looks at, and its command is one of ours"
+    [hook] = yaml.safe_load((full / '.pre-commit-config.yaml').read_text())['repos'][0]['hooks']
+    names = sh('git ls-files nbs configs settings.ini README.md', cwd=full).stdout.split()
+    assert [n for n in names if not re.search(hook['files'], n)] == []
+    assert hook['entry'].startswith('mlops-kit check')
+    assert hook['entry'].split()[-1] in sh([Path(sys.executable).with_name('mlops-kit'), 'check', '--help'], env={'NO_COLOR': '1'}).stdout
