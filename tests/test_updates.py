@@ -7,6 +7,7 @@ import nbformat
 import pytest
 from children import QUIET, commit_all, git, render, tree
 from helpers import ROOT, sh
+from test_workflows import played, steps  # noqa: F401  (a fixture)
 
 pytestmark = pytest.mark.xdist_group('updates')
 RELEASES = sorted(f.stem for f in (ROOT / 'tests/releases').glob('*.bundle'))
@@ -180,6 +181,22 @@ def test_exit_codes(history, tmp_path):
     code, said = run(folder, 'disable', 'sweep')
     assert (code, 'nbs/04_sweep.ipynb (would be removed)' in said) == (2, True)
     assert (git(folder, 'status', '--porcelain'), git(folder, 'rev-parse', 'HEAD~1')) == ('', before)
+
+
+@pytest.mark.full
+@pytest.mark.parametrize('touched', [False, True])
+def test_workflow_proposes_an_update(history, tmp_path, played, touched):  # noqa: F811
+    "The workflow pushes a branch and opens a pull request: a draft with marks where somebody has to decide"
+    folder = project_at(history, '98.0', tmp_path / 'mine', project='mine', profile='full')
+    if touched: edited(folder, '03_train', same_line)
+    git(folder, 'commit', '-q', '--allow-empty', '-a', '-m', 'Mine')
+    git(tmp_path, 'clone', '-q', '--bare', folder, 'origin')
+    git(folder, 'remote', 'add', 'origin', tmp_path / 'origin')
+    done, log = steps(folder, 'template-update', 'update', played, RUNNER_TEMP=str(tmp_path), GITHUB_REF_NAME='main')
+    assert done.returncode == 0, done.stdout
+    assert ('pr create --head template-v99.0' in log, '--draft' in log) == (True, touched)
+    page = git(tmp_path / 'origin', 'show', 'template-v99.0:nbs/03_train.ipynb')
+    assert ('The template has more to say.' in page, '`<<<<<<< yours`' in page, 'MINE' in page) == (True, touched, touched)
 
 
 @pytest.mark.full
