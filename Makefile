@@ -29,7 +29,9 @@ services:  ## Install the Debian packages that tests need (asks, unless CI=1)
 	@.ci/services
 
 test-full: .venv/ready .lint/ready  ## Servers, images, faults, and the long way round
-	@$(PYTEST) -m full
+	@$(PYTEST) -m 'full and not alone' -n $(JOBS) --dist loadgroup; some=$$?; \
+	$(PYTEST) -m 'full and alone'; alone=$$?; \
+	if [ $$some = 5 ]; then exit $$alone; elif [ $$alone = 5 ]; then exit $$some; else exit $$((some | alone)); fi # 5: none was asked for
 
 soak: .venv/ready .lint/ready  ## The long repetitions
 	@$(PYTEST) -m soak

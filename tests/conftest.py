@@ -23,10 +23,11 @@ def project_env(wheel):
 
 
 def pytest_collection_modifyitems(config, items):
-    "Let xdist keep a group on one worker: pytest 9.2 holds an id where xdist 3.8 does not look when it appends the group"
+    "Keep a group, and the tests of a flavour, on one worker: where xdist 3.8 puts it, pytest 9.2 does not look"
     if not config.getoption('loadgroup', False): return
     for item in items:
-        group = '_'.join(sorted({m.args[0] for m in item.iter_markers('xdist_group')}))
+        marks = sorted({m.args[0] for m in item.iter_markers('xdist_group')})
+        group = '_'.join(marks) or (item.callspec.params.get('flavour') if hasattr(item, 'callspec') else None)
         if group and not item.nodeid.endswith(f'@{group}'): item._id = type(item._id).parse(f'{item.nodeid}@{group}')
 
 

@@ -133,9 +133,10 @@ class Wandb(BaseHTTPRequestHandler):
             files = [{'name': f, 'uploadUrl': f'{self.server.url}/put/{f}'} for f in given['files']]
             return self.answer({'data': {'createRunFiles': {'runID': 'r', 'uploadHeaders': [], 'files': files}}})
         if 'query Run' in query:
-            run = {'id': 'r', 'name': given['name'], 'displayName': 'run', 'state': 'finished', 'config': '{}', 'summaryMetrics': '{}', 'projectId': '1'}
+            run = {'id': 'r', 'name': given['name'], 'displayName': 'run', 'state': 'finished', 'projectId': '1'}
             nodes = [{'node': {'id': n, 'name': n, 'url': n, 'sizeBytes': 1}, 'cursor': n} for n in given.get('fileNames') or []]
-            run |= {'fileCount': len(nodes), 'files': {'edges': nodes, 'pageInfo': {'endCursor': '', 'hasNextPage': False}}}
+            files = {'edges': nodes, 'pageInfo': {'endCursor': '', 'hasNextPage': False}}
+            run |= {'config': '{}', 'summaryMetrics': '{}', 'fileCount': len(nodes), 'files': files}
             return self.answer({'data': {'project': {'internalId': 'UHJvamVjdDox', 'run': run}}})
         viewer = {'id': 'u', 'entity': 'e', 'username': 'me', 'flags': '{}', 'teams': {'edges': []}}
         info = {'cliVersionInfo': {'max_cli_version': '9.9.9'}, 'features': []}

@@ -15,7 +15,9 @@ import pytest
 from test_command import wait_for
 from test_suites import KIT, events, project, start, suites
 
-pytestmark = [pytest.mark.xdist_group('faults'), pytest.mark.skipif(sys.platform != 'linux', reason='/proc, signals and mounts of Linux')]
+pytestmark = [
+    pytest.mark.alone, pytest.mark.xdist_group('faults'),
+    pytest.mark.skipif(sys.platform != 'linux', reason='/proc, signals and mounts of Linux')]
 SEED = os.environ.get('FAULT_SEED')
 HOLD = """
 import os, time

@@ -20,7 +20,7 @@ from mlops_kit.execute import differences, kernel_env, run_case
 from mlops_kit.kernels import Kernels
 from mlops_kit.sources import imports
 
-pytestmark = pytest.mark.skipif(sys.platform != 'linux', reason='kernels are forked on Linux')
+pytestmark = [pytest.mark.alone, pytest.mark.skipif(sys.platform != 'linux', reason='kernels are forked on Linux')]
 NOTEBOOKS = ROOT / 'tests/notebooks'
 CORPUS = sorted(f.stem for f in NOTEBOOKS.glob('*.ipynb'))
 QUICK = 'empty_cells error files_left_open main_and_name parameters top_level_await'.split()

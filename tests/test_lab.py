@@ -17,7 +17,7 @@ from browser import chromium, new_page  # noqa: F401  (a fixture)
 from children import Child, commit_all, tree
 from nbformat.v4 import new_code_cell, new_notebook
 
-pytestmark = [pytest.mark.full, pytest.mark.xdist_group('image')]
+pytestmark = [pytest.mark.full, pytest.mark.alone, pytest.mark.xdist_group('image')]
 
 
 def until(look, seconds=60):

@@ -7,6 +7,7 @@ import sys
 import tomllib
 from configparser import ConfigParser
 from importlib.metadata import packages_distributions
+from itertools import pairwise
 from pathlib import Path
 
 import nbformat
@@ -24,7 +25,9 @@ WILD = {
     'description': 'Says "8" or \'3\' — naïve, 50% sure; C:\\new\\table = {{ x }} $y$ 日本 🐧 ${a} #no',
     'user_name': 'Åsa "O\'Neill" \\ 日本 🐧 %s'}
 OWN = {'task': 'tabular', 'data': 'my data/prices %1.csv', 'target': 'Preis in € "netto" \\ 🐧'}
-PROFILES = {'minimal': {'profile': 'minimal'}, 'full': {'profile': 'full'}, 'chosen': {'profile': 'choose', 'stages': ['sweep'], 'task': 'tabular'}}
+PROFILES = {
+    'minimal': {'profile': 'minimal'}, 'full': {'profile': 'full'},
+    'chosen': {'profile': 'choose', 'stages': ['sweep'], 'task': 'tabular'}}
 ANSWERS = {**FLAVOURS, **PROFILES, 'own': {**OWN, 'target': 'price', 'data': 'my.csv'}, 'wild': WILD, 'wild-tabular': {**WILD, **OWN}}
 
 
@@ -145,7 +148,7 @@ def test_chapters_lead_to_each_other(rendered, name):
     links = {page: set(re.findall(r'\]\((\w+)\.ipynb\)', text)) for page, text in pages.items()}
     assert set().union(*links.values()) <= pages.keys()
     assert links['index'] == set(wanted[1:])
-    assert all(after in links[page] for page, after in zip(wanted[1:], wanted[2:]))
+    assert all(after in links[page] for page, after in pairwise(wanted[1:]))
 
 
 READERS = {'.yaml': yaml.safe_load, '.yml': yaml.safe_load, '.toml': tomllib.loads, '.json': json.loads,

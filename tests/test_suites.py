@@ -14,7 +14,7 @@ import pytest
 from children import QUIET
 from test_command import listing, notebook, wait_for
 
-pytestmark = [pytest.mark.xdist_group('suites'), pytest.mark.skipif(sys.platform == 'win32', reason='signals of POSIX')]
+pytestmark = [pytest.mark.alone, pytest.mark.xdist_group('suites'), pytest.mark.skipif(sys.platform == 'win32', reason='signals of POSIX')]
 KIT = Path(sys.executable).with_name('mlops-kit')
 DVC = """stages:
   00_data: {cmd: a, deps: [nbs/00_data.ipynb], outs: [data]}
