@@ -11,6 +11,7 @@ import numpy as np, pandas as pd
 from pandas.api import types
 from .fingerprints import _cells
 from .project import InputError
+from .steps import out_of_step
 from .tables import _DATES, _moments, _plain
 
 # %% ../nbs/19_checks.ipynb #7c0e0003
@@ -113,6 +114,15 @@ def _freshness(newest, contract, now):
     rule,said = f'newest at most {contract["freshness"]} old','no date is there' if newest is pd.NaT else f'the newest is of {newest:%Y-%m-%d %H:%M}'
     return [pd.DataFrame(dict(column=contract['time'], check=rule, row=[None], value=[said]))]
 
+# %% ../nbs/19_checks.ipynb #ccb0ce8d
+def _steps(df, contract):
+    when,step = contract.get('time'),contract.get('step')
+    if not step or when not in df: return []
+    t = _dates(df[when])
+    late = out_of_step(t, step)
+    said = [f'{t[i]:%Y-%m-%d %H:%M} comes {gap} after it' for i,gap in late.items()]
+    return [pd.DataFrame(dict(column=when, check=f'{step} after the time before', row=late.index.astype(object), value=said))]
+
 # %% ../nbs/19_checks.ipynb #a60da387
 _FOUND = ['column', 'check', 'row', 'value']
 
@@ -125,7 +135,7 @@ def failures(
     df = conform(df, contract)
     found = _by_column(df, contract)
     for rule in contract.get('relations') or []: found += _relation(df, rule, contract)
-    found += _freshness(_newest(df, contract), contract, now)
+    found += _steps(df, contract) + _freshness(_newest(df, contract), contract, now)
     found = [f for f in found if len(f)]
     if not found: return pd.DataFrame(columns=_FOUND)
     personal = [n for n,c in contract['columns'].items() if c.get('pii')]

@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np, pandas as pd, yaml
 from pandas.api import types
 from .project import InputError, nearest, whole
+from .steps import _count
 from .tables import _plain
 
 # %% ../nbs/19_contracts.ipynb #e729ec7e
@@ -143,7 +144,7 @@ def save_contract(
     return path
 
 # %% ../nbs/19_contracts.ipynb #11a725eb
-_TOP = 'table about target task key group split time freshness relations columns'.split()
+_TOP = 'table about target task key group split time step seasons freshness relations columns'.split()
 _COLUMN = 'dtype use nullable unique min max categories pii why about'.split()
 _WORDS = dict(dtype=['integer', 'number', 'category', 'boolean', 'date', 'text'], use=['feature', 'target', 'key', 'ignore'])
 
@@ -160,12 +161,24 @@ def _check_top(c, path):
         if c.get(k) and c[k] not in c['columns']: raise InputError(f'{path}: `{k}` is {c[k]}, which is no column{nearest(c[k], c["columns"])}')
     rules = c.get('relations') or []
     if not isinstance(rules, list) or not all(isinstance(r, str) for r in rules): raise InputError(f'{path}: `relations` is a list of rules such as start <= end')
+    _check_step(c, path)
     if not c.get('freshness'): return
     if not c.get('time'): raise InputError(f'{path}: `freshness` needs `time`, the column that says when')
     try:
         if str(c['freshness']).strip().isdigit() or not pd.Timedelta(c['freshness'])>pd.Timedelta(0): raise ValueError
     except ValueError: raise InputError(f'{path}: `freshness` is {c["freshness"]!r}, not a time such as 7 days or 12 hours') from None
     if c['columns'][c['time']].get('dtype')!='date': raise InputError(f'{path}: `freshness` needs a `time` that is a date')
+
+# %% ../nbs/19_contracts.ipynb #72d49238
+def _check_step(c, path):
+    if not c.get('step') and not c.get('seasons'): return
+    for k in ('step', 'time'):
+        if not c.get(k): raise InputError(f'{path}: `seasons` and `step` count in `time`, and there is no `{k}`')
+    try: _count(c['step'])
+    except InputError as e: raise InputError(f'{path}: {e}') from None
+    seasons = c.get('seasons') or [1]
+    if not isinstance(seasons, list) or not all(isinstance(s, int) and not isinstance(s, bool) and s>0 for s in seasons):
+        raise InputError(f'{path}: `seasons` is a list of numbers of steps, such as [168, 24], not {seasons!r}')
 
 # %% ../nbs/19_contracts.ipynb #e5c8d2b4
 def _check_column(c, where):

@@ -6,7 +6,7 @@
 __all__ = ['MISSING', 'read_table', 'read_batches', 'write_table', 'find_table', 'from_file', 'from_sql', 'fingerprint',
            'MIN_ROWS', 'task_of', 'infer_contract', 'features', 'save_contract', 'load_contract', 'drop_unlabelled',
            'require_usable', 'conform', 'failures', 'check_table', 'require_table', 'SMALL', 'bucket', 'split_keys',
-           'split_time', 'split', 'leaks', 'shifts', 'plot_shifts']
+           'split_time', 'split', 'leaks', 'shifts', 'plot_shifts', 'find_time', 'infer_series', 'require_series']
 
 # %% ../nbs/20_data.ipynb #5b1c0027
 from .checks import *
@@ -14,6 +14,7 @@ from .contracts import *
 from .databases import *
 from .fingerprints import *
 from .leaks import *
+from .series import *
 from .shifts import *
 from .splits import *
 from .tables import *
@@ -22,4 +23,4 @@ from .tables import *
 _all_ = ['MISSING', 'read_table', 'read_batches', 'write_table', 'find_table', 'from_file', 'from_sql', 'fingerprint',
     'MIN_ROWS', 'task_of', 'infer_contract', 'features', 'save_contract', 'load_contract', 'drop_unlabelled', 'require_usable',
     'conform', 'failures', 'check_table', 'require_table', 'SMALL', 'bucket', 'split_keys', 'split_time', 'split', 'leaks',
-    'shifts', 'plot_shifts']
+    'shifts', 'plot_shifts', 'find_time', 'infer_series', 'require_series']

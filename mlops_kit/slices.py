@@ -9,7 +9,7 @@ __all__ = ['slice_masks', 'score_slices', 'plot_slices', 'find_slices']
 import re
 from keyword import iskeyword
 import numpy as np, pandas as pd
-from .evaluate import BLUE, LEAST, METRICS, ORANGE, _axes, _draws, _interval, _names, _ready, _stack, _verdict, compare, scores
+from .evaluate import BLUE, LEAST, METRICS, ORANGE, _axes, _draws, _enough, _interval, _names, _ready, _stack, _verdict, compare, scores
 from .project import InputError, nearest
 
 # %% ../nbs/24_slices.ipynb #4c5a9e85
@@ -38,18 +38,19 @@ def slice_masks(
 
 # %% ../nbs/24_slices.ipynb #aeb00b78
 def _part(pred, mask):
+    if pred is None: return
     several = isinstance(pred, (list, tuple)) and len(pred) and np.ndim(pred[0])
     return [np.asarray(p)[mask] for p in pred] if several else np.asarray(pred)[mask]
 
 def _defined(y, metric): return metric not in ('auc', 'r2') or len(set(y.tolist()))>1
 
-def _versus_rest(y, pred, mask, metric, n, seed, tie, labels):
+def _versus_rest(y, pred, mask, metric, n, seed, tie, labels, groups):
     parts = []
     for i,m in enumerate((mask, ~mask)):
         if not m.any(): return parts[0][0],'tied'
         if not _defined(y[m], metric): return parts[0][0],'one class outside'
         truth,stacks,k = _ready(y[m], [_part(pred, m)], metric, labels)
-        (point,),(draws,) = _draws(truth, stacks, k, metric, n, seed+i)
+        (point,),(draws,) = _draws(truth, stacks, k, metric, n, seed+i, _part(groups, m))
         parts.append((_interval(point, draws), point, draws))
     (e,a,inside),(_,b,outside) = parts
     return e,_verdict(_interval(a-b, inside-outside), METRICS[metric].higher_is_better, tie)
@@ -67,6 +68,7 @@ def score_slices(
     tie:float=0., # Differences up to this do not matter
     labels:list=None, # Names of the probability columns
     least:int=LEAST, # Rows below which nothing is judged
+    groups=None, # What each row belongs to, as in `estimate`
 )->pd.DataFrame: # `slice`, `rows`, the metric, `low`, `high`, `verdict` over the other rows; with `against`, its column
     "Score each named part of the table"
     y,found = np.asarray(y),[]
@@ -74,18 +76,19 @@ def score_slices(
     for name,mask in slice_masks(rows, slices).items():
         line = {'slice':name, 'rows':int(mask.sum()), metric:np.nan, 'low':np.nan, 'high':np.nan, 'verdict':'too few rows'}
         if against is not None: line['against'] = 'too few rows'
-        if mask.sum()>=least: line |= _judged(y, pred, mask, metric, against, n, seed, tie, labels)
+        if _enough(mask.sum(), _part(groups, mask), least): line |= _judged(y, pred, mask, metric, against, n, seed, tie, labels, groups)
         found.append(line)
     columns = ['slice', 'rows', metric, 'low', 'high', 'verdict']+['against']*(against is not None)
     return pd.DataFrame(found, columns=columns)
 
-def _judged(y, pred, mask, metric, against, n, seed, tie, labels):
+def _judged(y, pred, mask, metric, against, n, seed, tie, labels, groups):
     only = dict(verdict='one class only')
     if not _defined(y[mask], metric): return only | (dict(against='one class only') if against is not None else {})
-    e,verdict = _versus_rest(y, pred, mask, metric, n, seed, tie, labels)
+    e,verdict = _versus_rest(y, pred, mask, metric, n, seed, tie, labels, groups)
     line = {metric:e.value, 'low':e.low, 'high':e.high, 'verdict':verdict}
     if against is None: return line
-    return line | dict(against=compare(y[mask], _part(pred, mask), _part(against, mask), metric, n, seed, tie, labels).verdict)
+    both = compare(y[mask], _part(pred, mask), _part(against, mask), metric, n, seed, tie, labels, _part(groups, mask))
+    return line | dict(against=both.verdict)
 
 # %% ../nbs/24_slices.ipynb #18ac1783
 def plot_slices(
