@@ -174,8 +174,9 @@ def run_workflow(file, checkout, env, known):
     for job in flow['jobs'].values():
         for step in job['steps']:
             if 'run' not in step: continue
-            given = {**flow.get('env', {}), **job.get('env', {}), **step.get('env', {}), 'CI': 'true', 'GITHUB_ACTIONS': 'true', **known}
-            assert '${{' not in str([step['run'], given])
+            given = {**flow.get('env', {}), **job.get('env', {}), **step.get('env', {}), 'CI': 'true', 'GITHUB_ACTIONS': 'true'}
+            assert '${{' not in step['run']
+            given = {k: v for k, v in given.items() if '${{' not in v} | known
             where = checkout / step.get('working-directory', '.')
             env.run('/bin/bash', '--noprofile', '--norc', '-eo', 'pipefail', '-c', step['run'], cwd=where, env=given)
         yield from (s['with']['path'].split() for s in job['steps'] if 'upload-artifact' in s.get('uses', ''))

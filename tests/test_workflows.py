@@ -39,7 +39,7 @@ def steps(project, name, job, played, **variables):
     job = yaml.safe_load((project / f'.github/workflows/{name}.yml').read_text(encoding='utf-8'))['jobs'][job]
     path = os.pathsep.join([str(played), str(Path(sys.executable).parent), os.environ['PATH']])
     for step in (s for s in job['steps'] if 'run' in s):
-        env = {'PATH': path, 'PLAYED': str(played), 'PIP_NO_BUILD_ISOLATION': 'false', **step.get('env', {}), **variables}
+        env = {**step.get('env', {}), 'PATH': path, 'PLAYED': str(played), 'PIP_NO_BUILD_ISOLATION': 'false', **variables}
         done = sh(['bash', '-eo', 'pipefail', '-c', step['run']], cwd=project, env=env, ok=False)
         if done.returncode: break
     return done, (played / 'log').read_text() if (played / 'log').exists() else ''
