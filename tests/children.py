@@ -50,6 +50,24 @@ def render(kit, dest, **answers):
     return Path(dest)
 
 
+@pytest.fixture(scope='session')
+def quick_copier():
+    "Copier as it is, but with no git process for each file, and each template compiled once"
+    from copier._main import Worker
+    from jinja2 import Environment
+    compiled, compile_ = {}, Environment.compile
+
+    def once(env, source, name=None, *args, **kw):
+        if not isinstance(source, str): return compile_(env, source, name, *args, **kw)
+        if (source, name) not in compiled: compiled[source, name] = compile_(env, source, name, *args, **kw)
+        return compiled[source, name]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Environment, 'compile', once)
+        patch.setattr(Worker, '_sync_git_index_executable_bit', lambda *_: None)
+        yield
+
+
 def tree(folder):
     "Relative path to content of every file that git sees"
     names = sh(['git', 'ls-files', '-z', '--cached', '--others', '--exclude-standard'], cwd=folder).stdout.split('\0')
