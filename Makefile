@@ -7,7 +7,7 @@ PIP := -m pip -qq
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 export WANDB_MODE := offline
 
-.PHONY: help demo test lint nbtest services test-full soak play keep readme bench clean
+.PHONY: help demo test lint nbtest services test-full soak play keep example readme bench clean
 .DELETE_ON_ERROR:
 
 help:  ## List the targets
@@ -39,6 +39,9 @@ play: .venv/ready  ## Render a project to edit as its user does (FLAVOUR=image, 
 
 keep: .venv/ready  ## Carry what was edited there back into the template (YES=1 takes out what is gone)
 	@$(BIN)/python .ci/play.py keep $(FLAVOUR) $(if $(YES),--yes)
+
+example: .venv/ready  ## Write the default project to build/example, and the lists that tests compare with the template
+	@$(BIN)/python .ci/example.py
 
 readme: .venv/ready  ## Write README.md, and the template's, from their index notebooks
 	@$(BIN)/python .ci/readme.py

@@ -7,6 +7,7 @@ import venv
 from functools import cache, cached_property
 from pathlib import Path
 
+import example
 import pytest
 from helpers import BIN, ROOT, Env, files, sh
 
@@ -41,6 +42,12 @@ def snapshot(folder):
 def kit(tmp_path_factory):
     "The snapshot, far from this checkout"
     return snapshot(tmp_path_factory.mktemp('clone') / 'kit')
+
+
+@pytest.fixture(scope='session')
+def bare(quick_copier, tmp_path_factory):
+    "The template without git: the quickest source for Copier, where no commit is asked for"
+    return example.kit(tmp_path_factory.mktemp('bare'))
 
 
 def render(kit, dest, **answers):
