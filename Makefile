@@ -7,7 +7,7 @@ PIP := -m pip -qq
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 export WANDB_MODE := offline
 
-.PHONY: help demo test lint nbtest services test-full soak readme bench clean
+.PHONY: help demo test lint nbtest services test-full soak play keep example readme bench clean
 .DELETE_ON_ERROR:
 
 help:  ## List the targets
@@ -35,6 +35,15 @@ test-full: .venv/ready .lint/ready  ## Servers, images, faults, and the long way
 
 soak: .venv/ready .lint/ready  ## The long repetitions
 	@$(PYTEST) -m soak
+
+play: .venv/ready  ## Render a project to edit as its user does (FLAVOUR=image, PROFILE=minimal, DATA=my.csv TARGET=price)
+	@$(BIN)/python .ci/play.py play $(FLAVOUR) $(if $(PROFILE),--profile $(PROFILE)) $(if $(DATA),--data '$(DATA)' --target '$(TARGET)')
+
+keep: .venv/ready  ## Carry what was edited there back into the template (YES=1 takes out what is gone)
+	@$(BIN)/python .ci/play.py keep $(FLAVOUR) $(if $(YES),--yes)
+
+example: .venv/ready  ## Write the default project to build/example, and the lists that tests compare with the template
+	@$(BIN)/python .ci/example.py
 
 readme: .venv/ready  ## Write README.md, and the template's, from their index notebooks
 	@$(BIN)/python .ci/readme.py

@@ -8,9 +8,9 @@ ROOT = Path(__file__).resolve().parent.parent
 QUOTED = re.compile(r'\{= \(([\w.()]+)\|to_json\(ensure_ascii=False\)\)\[1:-1\] =\}')   # text is escaped for JSON there, and not here
 
 
-def template_readme():
+def template_readme(root=ROOT):
     "The template's README: the notebook's text, with answers as they are"
-    text, pictures = markdown_of(ROOT / 'template' / 'nbs' / 'index.ipynb')
+    text, pictures = markdown_of(root / 'template' / 'nbs' / 'index.ipynb')
     if pictures: raise SystemExit(f'the template has no place for pictures: {", ".join(pictures)}')
     return QUOTED.sub(r'{= \1 =}', text)
 

@@ -7,6 +7,7 @@ import venv
 from functools import cache, cached_property
 from pathlib import Path
 
+import example
 import pytest
 from helpers import BIN, ROOT, Env, files, sh
 
@@ -44,11 +45,35 @@ def kit(tmp_path_factory):
     return snapshot(tmp_path_factory.mktemp('clone') / 'kit')
 
 
+@pytest.fixture(scope='session')
+def bare(quick_copier, tmp_path_factory):
+    "The template without git: the quickest source for Copier, where no commit is asked for"
+    return example.kit(tmp_path_factory.mktemp('bare'))
+
+
 def render(kit, dest, **answers):
     "What `copier copy --defaults` makes, without trust"
     from copier import run_copy
     run_copy(str(kit), dest, data=answers, defaults=True, quiet=True, vcs_ref='HEAD')
     return Path(dest)
+
+
+@pytest.fixture(scope='session')
+def quick_copier():
+    "Copier as it is, but with no git process for each file, and each template compiled once"
+    from copier._main import Worker
+    from jinja2 import Environment
+    compiled, compile_ = {}, Environment.compile
+
+    def once(env, source, name=None, *args, **kw):
+        if not isinstance(source, str): return compile_(env, source, name, *args, **kw)
+        if (source, name) not in compiled: compiled[source, name] = compile_(env, source, name, *args, **kw)
+        return compiled[source, name]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Environment, 'compile', once)
+        patch.setattr(Worker, '_sync_git_index_executable_bit', lambda *_: None)
+        yield
 
 
 def tree(folder):

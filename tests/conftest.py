@@ -2,7 +2,7 @@
 import signal
 
 import pytest
-from children import child, children, kit  # noqa: F401  (fixtures)
+from children import bare, child, children, kit, quick_copier  # noqa: F401  (fixtures)
 from helpers import built_wheel, kit_env
 from servers import github, postgres, s3, wandb_server  # noqa: F401  (fixtures)
 

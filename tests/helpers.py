@@ -15,6 +15,7 @@ from filelock import FileLock
 ROOT = Path(__file__).resolve().parent.parent
 ENVS = ROOT / 'build/test-env'
 SOURCES = 'settings.ini setup.py pyproject.toml constraints.txt README.md LICENSE mlops_kit hydra_plugins'.split()
+RESERVED = {'con', 'prn', 'aux', 'nul', *(f'{p}{i}' for p in ('com', 'lpt') for i in range(1, 10))}  # on Windows
 BIN = 'Scripts' if os.name == 'nt' else 'bin'
 
 
@@ -44,6 +45,11 @@ def files():
     "Every file of the repo, committed or about to be"
     names = sh(['git', 'ls-files', '-z', '--cached', '--others', '--exclude-standard', '--deduplicate'], cwd=ROOT).stdout
     return [name for name in names.split('\0') if name and (ROOT / name).exists()]
+
+
+def illegal(part):
+    "Whether Windows refuses a file of this name"
+    return re.search(r'[<>:"|?*\\\x00-\x1f]|[. ]$', part) or part.split('.')[0].lower() in RESERVED
 
 
 def service(*commands):

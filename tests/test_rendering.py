@@ -15,9 +15,10 @@ import pexpect
 import pytest
 import yaml
 from children import CHAPTERS, FLAVOURS, commit_all, render, tree
-from helpers import ROOT, files, sh
+from helpers import RESERVED, ROOT, files, sh
 from packaging.utils import canonicalize_name
 
+pytestmark = pytest.mark.usefixtures('quick_copier')
 SNIPPETS = [f for f in sorted((ROOT / 'tests/snippets').iterdir()) if f.name not in ('.gitattributes', 'ruff.toml')]
 INCLUDE = re.compile(r"\{~ include 'template/flavours/.*\.ipynb'.* ~\}\n?")
 WILD = {
@@ -214,9 +215,9 @@ def test_export_changes_no_notebook(rendered, name):
 @pytest.mark.parametrize(('project', 'package'), [
     ('Digits', 'digits'), ('My  Project-2', 'my_project_2'), ('2026 sales', 'sales'), ('Zoë', 'zo'), ('日本', 'project'),
     ('test', 'test_project'), ('json', 'json_project'), ('class', 'class_project'), ('torch', 'torch_project')])
-def test_package_name_follows(kit, tmp_path, project, package):
+def test_package_name_follows(bare, tmp_path, project, package):
     "Any name of a project gives a package name that can be imported"
-    assert ini(render(kit, tmp_path / 'out', project=project))['lib_path'] == package
+    assert ini(render(bare, tmp_path / 'out', project=project))['lib_path'] == package
 
 
 BAD = [
@@ -233,9 +234,9 @@ BAD = [
 
 
 @pytest.mark.parametrize(('answers', 'reason'), BAD, ids=[f'{k}={str(list(a.values())[-1])[:12]!r}' for a, _ in BAD for k in [list(a)[-1]]])
-def test_impossible_answers_are_refused(kit, tmp_path, answers, reason):
+def test_impossible_answers_are_refused(bare, tmp_path, answers, reason):
     "An answer that cannot work is refused with a reason, and nothing is written"
-    with pytest.raises(ValueError, match=reason): render(kit, tmp_path / 'out', **answers)
+    with pytest.raises(ValueError, match=reason): render(bare, tmp_path / 'out', **answers)
     assert not (tmp_path / 'out').exists()
 
 
@@ -276,9 +277,9 @@ def locked():
 
 
 def test_taken_names_are_complete():
-    "The list holds keywords, the standard library, what the lock installs and the folders of a project"
+    "The list holds keywords, the standard library, what the lock installs, the folders of a project and Windows' devices"
     folders = {f.split('/')[1] for f in template_files()} - {'flavours', 'stages'}
-    names = {*keyword.kwlist, *sys.stdlib_module_names, *locked(), *folders, 'mlops_kit', 'hydra_plugins'}
+    names = {*keyword.kwlist, *sys.stdlib_module_names, *locked(), *folders, *RESERVED, 'mlops_kit', 'hydra_plugins'}
     possible = {n for n in names if re.fullmatch('[a-z][a-z0-9_]*', n)}
     assert sorted(possible - taken()) == []
 

@@ -7,23 +7,17 @@ from importlib.metadata import distributions
 from statistics import median, quantiles
 
 import pytest
-from helpers import ROOT, extras, files, lint_workflows, service, settings, sh
+from helpers import ROOT, extras, files, illegal, lint_workflows, service, settings, sh
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 TOP = set('''settings.ini README.md nbs template mlops_kit tests .github docker copier.yml setup.py pyproject.toml constraints.txt
     hydra_plugins Makefile CHANGELOG.md CONTRIBUTING.md LICENSE .gitignore .ci'''.split())
-RESERVED = {'con', 'prn', 'aux', 'nul', *(f'{p}{i}' for p in ('com', 'lpt') for i in range(1, 10))}
 
 
 def test_top_level():
     "The top level holds what the design names, and nothing else"
     assert {name.split('/')[0] for name in files()} == TOP
-
-
-def illegal(part):
-    "Whether Windows refuses a file of this name"
-    return re.search(r'[<>:"|?*\\\x00-\x1f]|[. ]$', part) or part.split('.')[0].lower() in RESERVED
 
 
 def test_paths_are_legal_on_windows():
