@@ -7,7 +7,7 @@ __all__ = ['How', 'Suite', 'run_notebook', 'run_notebooks', 'RUN_SCHEMA', 'STATU
            'find_notebooks', 'list_runs', 'metric', 'new_run', 'plan', 'read_run_json', 'read_set', 'read_suite']
 
 # %% ../nbs/12_runs.ipynb #31b08262
-import errno, importlib, json, os, threading, time
+import errno, importlib, json, os, subprocess, sys, threading, time
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, replace
 from hashlib import sha256
@@ -267,6 +267,17 @@ def _try(self:Suite, case, run, stop):
 Suite._try_once,Suite._try = _try_once,_try
 
 # %% ../nbs/12_runs.ipynb #bd9cc2b6
+def _sent(folder, timeout=120):
+    "Send the notebook to the online runs of what it trained; what went wrong, in sentences"
+    if not (folder/'online.json').is_file(): return [] # Nothing that it trained is tracked online
+    env = os.environ|dict(WANDB_ERROR_REPORTING='false', WANDB_SILENT='true')
+    try: r = subprocess.run([sys.executable, '-m', 'mlops_kit.tracking', str(folder)], capture_output=True, text=True, timeout=timeout, env=env)
+    except subprocess.TimeoutExpired: return [f'W&B has the notebook as it was: no answer for {timeout:g} s']
+    if r.returncode: return [f'W&B has the notebook as it was: {(r.stderr.strip().splitlines() or ["no reason given"])[-1]}']
+    (folder/'online.json').unlink()
+    return []
+
+# %% ../nbs/12_runs.ipynb #2d19e837
 def _verdict(self:Suite, out, tries, stop):
     status,fields = out.status,dict(out.fields)
     if status=='cancelled' and stop.why=='timeout':
@@ -283,11 +294,6 @@ def _carry_out(self:Suite, case, run, stop):
     if log := fields.pop('log', None): run.add('kernel.log', redact_text(log, case.secrets))
     fields['notes'] = [*fields.get('notes', []), *map(str, found), *_sent(run.path)]
     run.finish(status, **redact_record(fields, case.secrets))
-
-def _sent(folder):
-    if not (folder/'online.json').is_file(): return [] # Nothing that it trained is tracked online
-    from mlops_kit.tracking import send_notebook
-    return send_notebook(folder)
 
 Suite._verdict,Suite._carry_out = _verdict,_carry_out
 

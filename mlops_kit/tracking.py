@@ -174,26 +174,15 @@ def link_notebook(
 # %% ../nbs/21_tracking.ipynb #d46e3e2a
 def send_notebook(
     folder, # Of the run of a notebook that has been executed
-    timeout:float=120, # Seconds
-)->list: # What went wrong, in sentences
+):
     "Send an executed notebook to the online runs of what it trained"
-    note = Path(folder)/'online.json'
-    if not note.is_file(): return []
-    env = os.environ|dict(WANDB_ERROR_REPORTING='false', WANDB_SILENT='true')
-    try: r = subprocess.run([sys.executable, '-m', 'mlops_kit.tracking', str(folder)], capture_output=True, text=True, timeout=timeout, env=env)
-    except subprocess.TimeoutExpired: return [f'W&B has the notebook as it was: no answer for {timeout:g} s']
-    if r.returncode: return [f'W&B has the notebook as it was: {(r.stderr.strip().splitlines() or ["no reason given"])[-1]}']
-    note.unlink()
-    return []
-
-def _send(folder):
     import wandb
-    record = json.loads((folder/'run.json').read_text(encoding='utf-8'))
+    folder = Path(folder)
+    book = folder/Path(json.loads((folder/'run.json').read_text(encoding='utf-8'))['notebook']).name
     for row in json.loads((folder/'online.json').read_text()):
-        run = wandb.Api(overrides=dict(base_url=row['host'])).run(row['path'])
-        run.upload_file(str(folder/Path(record['notebook']).name), root=str(folder))
+        wandb.Api(overrides=dict(base_url=row['host'])).run(row['path']).upload_file(str(book), root=str(folder))
 
-if __name__=='__main__' and '__file__' in globals(): _send(Path(sys.argv[1]))
+if __name__=='__main__' and '__file__' in globals(): send_notebook(sys.argv[1])
 
 # %% ../nbs/21_tracking.ipynb #26083a60
 def _log_file(path):
