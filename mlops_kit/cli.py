@@ -96,7 +96,7 @@ def _pairs(items, flag):
 # %% ../nbs/91_cli.ipynb #e9b3374e
 _dest = Argument(metavar='DEST', help='Folder of the new project: not there yet, or empty')
 _answer = Option([], '-d', '--answer', metavar='NAME=VALUE', help='Answer a question of the template')
-_own = Option(None, metavar='FILE', help='Build on your own table: a file or URL (CSV, Excel, JSON lines, Parquet)')
+_own = Option(None, metavar='FILE', help='Build on your own table (or series, with -d task=forecast): a file or URL (CSV, Excel, JSON lines, Parquet)')
 _from = Option(None, '--from', metavar='PATH|URL', help='Template; by default the one this mlops-kit belongs to')
 _ref = Option(None, help='Tag, branch or commit of the template')
 _yes = Option(False, '--defaults', '-y', help='Ask nothing')

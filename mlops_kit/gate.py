@@ -106,7 +106,7 @@ def gate(
 
 # %% ../nbs/25_gate.ipynb #6c785a8c
 def _fair(mine, other):
-    name,splits = other['id'],('path', 'contract', 'valid', 'test', 'prepare')
+    name,splits = other['id'],('path', 'contract', 'valid', 'test', 'prepare', 'ahead', 'holidays')
     if other['kind']=='notebook': raise InputError(f'{name} is a run of a notebook, which has no model')
     if not other.get('checkpoint') or 'parameters' not in other['metrics']: raise InputError(f'{name} kept no weights, or is of an older mlops-kit: train it again')
     data = [(r['provenance'].get('data') or {}) for r in (mine, other)]

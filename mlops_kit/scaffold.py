@@ -51,13 +51,14 @@ OwnData = namedtuple('OwnData', 'file contract')
 def own_data(
     file, # A file or URL that `read_table` can read
     target:str=None, # The column to predict
+    task:str='tabular', # Or `forecast`, of a series
 )->OwnData: # The absolute path, and the inferred contract
     "Read a table and make sure that a project can be built on it"
     need('pandas', 'pandera')
-    from mlops_kit.data import infer_contract, read_table, require_usable
+    from mlops_kit.data import infer_contract, infer_series, read_table, require_usable
     if not target: raise InputError('--data needs --target COLUMN, the column to predict')
     df = read_table(file)
-    contract = infer_contract(df, target)
+    contract = infer_series(df, target) if task=='forecast' else infer_contract(df, target)
     require_usable(df, contract)
     return OwnData(str(file) if '://' in str(file) else Path(file).resolve(), contract)
 
@@ -130,7 +131,7 @@ def _place(dest, own):
     if home!=own.file and isinstance(own.file, Path):
         home.parent.mkdir(parents=True, exist_ok=True)
         shutil.copy2(own.file, home)
-    save_contract(own.contract, dest/'contracts'/'table.yaml')
+    save_contract(own.contract, dest/'contracts'/f'{own.contract["table"]}.yaml')
 
 # %% ../nbs/90_scaffold.ipynb #9902dd5b
 def new(
@@ -147,8 +148,8 @@ def new(
     _free(dest)
     src = template_source(source, ref)
     if src.dirty: given.setdefault('kit_source', _last_commit(src))
-    own = own_data(data, target) if data else None
-    if own: given |= dict(task='tabular', data=_home(own), target=target)
+    own = own_data(data, target, given.setdefault('task', 'tabular')) if data else None
+    if own: given |= dict(data=_home(own), target=target)
     there = dest.is_dir()
     try: return _build(dest, given, src, own, defaults or not sys.stdin.isatty())
     except BaseException:

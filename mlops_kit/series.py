@@ -70,6 +70,8 @@ def require_series(
     contract:dict, # As from `infer_series`
 ):
     "Stop with one sentence when `df` is no series that can be forecast"
+    lacks = [k for k in ('time', 'target', 'step', 'seasons') if not contract.get(k)]
+    if lacks: raise InputError(f'the contract of {contract.get("table", "the series")} has no `{lacks[0]}`: a forecast needs `time`, `target`, `step` and `seasons`')
     df,when,target = df.apply(_plain),contract['time'],contract['target']
     for role,c in (('time', when), ('target', target)): _known(df, role, c)
     if not types.is_datetime64_any_dtype(df[when]): raise InputError(f'the time "{when}" is no column of dates'+_odd_date(df[[when]]))

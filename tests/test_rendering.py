@@ -23,7 +23,8 @@ WILD = {
     'description': 'Says "8" or \'3\' — naïve, 50% sure; C:\\new\\table = {{ x }} $y$ 日本 🐧 ${a} #no',
     'user_name': 'Åsa "O\'Neill" \\ 日本 🐧 %s'}
 OWN = {'task': 'tabular', 'data': 'my data/prices %1.csv', 'target': 'Preis in € "netto" \\ 🐧'}
-ANSWERS = {**FLAVOURS, 'own': {**OWN, 'target': 'price', 'data': 'my.csv'}, 'wild': WILD, 'wild-tabular': {**WILD, **OWN}}
+ANSWERS = {**FLAVOURS, 'own': {**OWN, 'target': 'price', 'data': 'my.csv'}, 'wild': WILD, 'wild-tabular': {**WILD, **OWN},
+           'wild-series': {**WILD, **OWN, 'task': 'forecast'}}
 
 
 def repo(folder, *sources):
@@ -150,7 +151,7 @@ def ini(folder):
     return dict(parser['DEFAULT'])
 
 
-@pytest.mark.parametrize('name', ['wild', 'wild-tabular'])
+@pytest.mark.parametrize('name', [n for n in ANSWERS if n.startswith('wild')])
 def test_free_text_survives(rendered, name):
     "Quotes, backslashes, emoji, percent and hash signs arrive as they were typed"
     folder, cfg = rendered(name), ini(rendered(name))
@@ -161,9 +162,10 @@ def test_free_text_survives(rendered, name):
     assert WILD['project'] in first.source
 
 
-def test_own_data_survives(rendered):
+@pytest.mark.parametrize(('name', 'config'), [('wild-tabular', 'table.yaml'), ('wild-series', 'series.yaml')])
+def test_own_data_survives(rendered, name, config):
     "The names of the user's file and column reach the config unchanged"
-    files = [rendered('wild-tabular') / 'configs/data' / f for f in ('table.yaml', 'source/file.yaml')]
+    files = [rendered(name) / 'configs/data' / f for f in (config, 'source/file.yaml')]
     words = list(leaves([yaml.safe_load(f.read_text(encoding='utf-8')) for f in files]))
     assert OWN['target'] in words
     assert any(str(w).endswith(OWN['data']) for w in words)
