@@ -191,7 +191,7 @@ def branch(ran, tmp_path):
     chapter = tmp_path / 'checkout/nbs/05_evaluate.ipynb'
     page = json.loads(chapter.read_text(encoding='utf-8'))
     page['cells'].append({'cell_type': 'code', 'id': 'more', 'metadata': {}, 'outputs': [], 'execution_count': None, 'source': ['len(y)']})
-    chapter.write_text(json.dumps(page, indent=1, ensure_ascii=False) + '\n', encoding='utf-8')
+    chapter.write_text(json.dumps(page, indent=1, ensure_ascii=False, sort_keys=True) + '\n', encoding='utf-8')
     git(tmp_path / 'checkout', 'commit', '-q', '-a', '-m', 'More')
     return tmp_path / 'checkout'
 
