@@ -1,0 +1,107 @@
+"Whatever is answered, alone or together: a project that works, or a clear refusal."
+import sys
+from contextlib import chdir
+from multiprocessing import get_context
+
+import pytest
+import yaml
+from children import FLAVOURS, render
+from helpers import ROOT
+from pairwise import all_pairs, met, pairwise
+
+QUESTIONS = yaml.safe_load((ROOT / 'copier.yml').read_text(encoding='utf-8'))
+STAGES = [name for name, row in yaml.safe_load(QUESTIONS['stage_table']['default']).items() if row['from'] != 'minimal']
+OWN = {'task': 'tabular', 'target': 'Preis in € "netto" \\ 🐧'}
+RELATIVE = {**OWN, 'data': 'my data/prices %1.csv'}
+OPTIONS = {
+    'kind': [*FLAVOURS.values(), RELATIVE, {**OWN, 'data': str(ROOT / 'README.md')}, {**OWN, 'data': 's3://shop/p.csv'}],
+    'stages': [{'profile': 'minimal'}, {'profile': 'recommended'}, {'profile': 'full'},
+               *({'profile': 'choose', 'stages': found} for found in ([], *([s] for s in STAGES)))],
+    'kit_source': ['', '0.2.0', '>=0.2,<1', '/my kits/mlops_kit-0.2.0-py3-none-any.whl', 'https://example.com/kit.whl', 'C:\\kits\\kit'],
+    'project': [None, 'Zoë\'s "digits" \\ 100% 🐧 {x} #1 & <b>', 'x' * 80],
+    'package': [None, 'ink', 'a_1' * 20],
+    'description': [None, 'Says "8" or \'3\' — 50% sure; C:\\new\\table = {{ x }} $y$ 日本 ${a} #no: - [x]'],
+    'user_name': [None, 'Åsa "O\'Neill" \\ 日本 %s: {a}, [b] #1'],
+    'user_email': [None, "o'neill+%s@sub.example.com"],
+    'github_user': [None, 'Ada-L'],
+    'repository': [None, 'https://git.example.com/group/sub/ink%20well']}
+ROWS = pairwise(OPTIONS)
+
+
+def answers_of(row):
+    "The answers that a row of numbers stands for"
+    chosen = {name: OPTIONS[name][i] for name, i in row.items()}
+    named = {name: value for name, value in chosen.items() if not isinstance(value, dict) and value is not None}
+    return {**chosen['kind'], **chosen['stages'], **named}
+
+
+def test_every_pair_is_there():
+    "The rows have every pair of options, and are few"
+    assert set().union(*map(met, ROWS)) == all_pairs(OPTIONS)
+    assert len(ROWS) < 2 * max(len(a) * len(b) for a in OPTIONS.values() for b in OPTIONS.values() if a is not b)
+
+
+def remake_here(folder):
+    "What `mlops-kit check` does in a process of its own"
+    from nbdev.clean import nbdev_clean
+    from nbdev.config import get_config
+    from nbdev.doclinks import nbdev_export
+    get_config.cache_clear()
+    with chdir(folder):
+        nbdev_clean()
+        nbdev_export()
+
+
+def faults(folder, whole):
+    "What is wrong with a project that was just rendered: export, imports, README, config; or all that `mlops-kit check` asks"
+    from mlops_kit import check, configs, readme
+    check.remake = remake_here
+    before = {f.name: f.read_bytes() for f in folder.glob('nbs/*.ipynb')}
+    remake_here(folder)
+    sys.path.insert(0, str(folder))
+    for module in ('data', 'model'): __import__(f'{check.settings(folder)["lib_path"]}.{module}')
+    changed = [name for name, data in before.items() if (folder / 'nbs' / name).read_bytes() != data]
+    if whole: return changed + [f for f in check.check(folder) if f.ok is not True]
+    return changed + readme.stale(folder) + configs.problems(configs.compose(root=folder))
+
+
+@pytest.fixture(scope='module')
+def forked():
+    "Run a function in a process that has imported what all projects import"
+    for name in 'cleanlab matplotlib.pyplot mlops_kit.check mlops_kit.evaluate nbconvert nbdev.doclinks pandera pytorch_lightning'.split():
+        __import__(name)
+
+    def run(work, *args):
+        with get_context('fork').Pool(1) as pool: return pool.apply(work, args)
+
+    return run
+
+
+def made(kit, folder, row):
+    "The project of a row; a table that is named by a path in the project is put there"
+    render(kit, folder, **answers_of(row))
+    if row['kind'] == OPTIONS['kind'].index(RELATIVE):
+        (folder / RELATIVE['data']).parent.mkdir()
+        (folder / RELATIVE['data']).touch()
+    return folder
+
+
+def rows(found, *marks): return pytest.mark.parametrize('row', [pytest.param(row, id=str(n), marks=marks) for n, row in enumerate(found)])
+
+
+@rows(ROWS[:2])
+def test_options_pass_every_check(bare, forked, tmp_path, row):
+    "Options that are rarely seen together give a project that exports, and passes all of `mlops-kit check`"
+    assert forked(faults, made(bare, tmp_path / 'my project', row), True) == []
+
+
+@rows(ROWS, pytest.mark.full)
+def test_options_go_together(bare, forked, tmp_path, row):
+    "Any two options give a project that exports, imports, composes and has its own README"
+    assert forked(faults, made(bare, tmp_path / 'my project', row), False) == []
+
+
+@rows(ROWS, pytest.mark.soak)
+def test_all_options_pass_every_check(bare, forked, tmp_path, row):
+    "Any two options give a project that passes all of `mlops-kit check`"
+    assert forked(faults, made(bare, tmp_path / 'my project', row), True) == []
