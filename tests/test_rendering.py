@@ -214,6 +214,7 @@ def test_export_changes_no_notebook(rendered, name):
 
 @pytest.mark.parametrize(('project', 'package'), [
     ('Digits', 'digits'), ('My  Project-2', 'my_project_2'), ('2026 sales', 'sales'), ('Zoë', 'zo'), ('日本', 'project'),
+    (' '.join(['twelveletter'] * 6), '_'.join(['twelveletter'] * 6)),
     ('test', 'test_project'), ('json', 'json_project'), ('class', 'class_project'), ('torch', 'torch_project')])
 def test_package_name_follows(bare, tmp_path, project, package):
     "Any name of a project gives a package name that can be imported"
@@ -230,6 +231,9 @@ BAD = [
     ({'task': 'image', 'data': 'my.csv', 'target': 'y'}, 'tabular'),
     ({'stages': ['sweep']}, 'profile=choose'), ({'profile': 'choose', 'stages': ['swep']}, 'swep'), ({'profile': 'huge'}, 'choice'),
     *(({'github_user': u}, 'account') for u in ['', 'a b', '-a', 'a--b', 'a' * 40]),
+    *(({'kit_source': s}, 'Where the library is') for s in ['1.0\n-r evil.txt', 'https://h/a b', '{{ x }}', 'kit ; x']),
+    ({'task': 'tabular', 'data': 'a\nb', 'target': 'y'}, 'one line'), ({'task': 'tabular', 'data': 'a', 'target': 'y\n'}, 'rename'),
+    *(({k: 'a\u2028b'}, 'line') for k in ('project', 'description', 'user_name')), ({'package': 'x' * 81}, 'at most 80'),
     *(({'repository': u}, 'address') for u in ['', 'ftp://h/x', 'https://ada:secret@github.com/x', 'https://h/a b'])]
 
 
@@ -259,7 +263,7 @@ def questions():
 
 def test_free_text_has_a_validator():
     "Each free text is validated, each question that is asked has an example or choices, and none is a secret"
-    assert not [k for k, q in questions().items() if 'choices' not in q and 'validator' not in q and q.get('ask') is not False]
+    assert [k for k, q in questions().items() if 'choices' not in q and 'validator' not in q] == ['table']
     assert not [k for k, q in questions().items() if q.get('ask') is not False and 'such as' not in q['help'] + str(q.get('choices'))
                 and 'xample' not in q['help'] + str(q.get('choices'))]
     assert not [k for k, q in questions().items() if q.get('secret')]

@@ -1,0 +1,143 @@
+"Whatever is typed as free text: a clear refusal, or a project whose notebooks parse, whose package imports and whose metadata is right."
+import ast
+import importlib.util
+import re
+import shutil
+import tomllib
+from configparser import ConfigParser
+
+import nbformat
+import pytest
+import yaml
+from children import FLAVOURS, render
+from helpers import illegal
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from packaging.requirements import Requirement
+
+NASTY = [
+    *'"\'\\%#&*!|>=~@`{}[]?,;$/-: ', '\n', '\r', '\t', '\0', '\x7f', '\x85', '\u2028', '\u202e', '\u200f', '\ufeff', 'אבג', '日本', '🐧',
+    'null', 'yes', '1e3', '2026-01-01', '0', ': ', ' #', '- ', '---', '...', '!!python/object:os.system', '<<<<<<< ', '"""', "'''", '\\n',
+    '{{ x }}', '{% if x %}', '{= project =}', '{~ if x ~}', '{; x ;}', '${x}', '${oc.env:HOME}', '$(id)', '%(x)s', '%s', '; id', '&& id',
+    '..', '../', '/etc/passwd', 'C:\\', '~/', 'con', 'a.csv', 'file://', 'https://', '@', 'example.com', '-r x', '<b>', '](x)', 'x' * 300]
+text = st.lists(st.sampled_from(NASTY) | st.text(max_size=6), max_size=4).map(''.join)
+places = st.sampled_from(['', '1.0', '>=1', '/x', './x', 'https://x/', 'C:\\x', 'git+https://x/'])
+near = {
+    'package': st.from_regex(r'[a-z][a-z0-9_]{0,90}\n?', fullmatch=True),
+    'github_user': st.from_regex(r'[A-Za-z0-9-]{1,40}', fullmatch=True),
+    'user_email': st.builds('{}@{}'.format, text, text), 'repository': st.builds('https://{}/{}'.format, text, text),
+    'kit_source': st.builds('{}{}'.format, places, text)}
+HOMES = {'author': 'user_name', 'author_email': 'user_email', 'description': 'description', 'git_url': 'repository', 'user': 'github_user'}
+FREE = 'project package description user_name user_email github_user repository kit_source data target'.split()
+
+
+@st.composite
+def answers(draw):
+    "One to three texts that nobody expects, in any kind of project; the rest has its default"
+    names = draw(st.lists(st.sampled_from(FREE), min_size=1, max_size=3, unique=True))
+    given = {name: draw(text | near.get(name, text)) for name in names}
+    own = {'data': 'my.csv', 'target': 'price'} if given.keys() & {'data', 'target'} else {}
+    task = {'task': 'tabular'} if own else draw(st.sampled_from([*FLAVOURS.values()]))
+    return {'project': 'ink', 'profile': draw(st.sampled_from(['minimal', 'full'])), **task, **own, **given}
+
+
+def ini(file):
+    "A file of settings as a dict"
+    parser = ConfigParser(delimiters=['='])
+    parser.read(file, encoding='utf-8')
+    return dict(parser['DEFAULT'])
+
+
+def parsed(folder):
+    "Every file that has a grammar keeps it, and no code cell is broken"
+    for f in folder.rglob('*'):
+        if f.suffix in ('.yaml', '.yml'): yaml.safe_load(f.read_text(encoding='utf-8'))
+        if f.suffix == '.toml': tomllib.loads(f.read_text(encoding='utf-8'))
+        if f.suffix == '.py': ast.parse(f.read_text(encoding='utf-8'))
+        if f.suffix == '.ipynb':
+            nb = nbformat.reads(f.read_text(encoding='utf-8'), 4)
+            nbformat.validate(nb)
+            for c in nb.cells: assert c.cell_type != 'code' or ast.parse(c.source)
+
+
+def metadata(folder, given):
+    "What was answered stands where it belongs, as it was typed"
+    known = yaml.safe_load((folder / '.copier-answers.yml').read_text(encoding='utf-8'))
+    assert {k: known[k] for k in given if k in known} == {k: v for k, v in given.items() if k in known}
+    cfg = ini(folder / 'settings.ini')
+    for k, v in HOMES.items(): assert cfg[k] == known[v].strip()
+    assert cfg['lib_path'] == known['package'] == tomllib.loads((folder / 'pyproject.toml').read_text())['tool']['nbdev']['lib_path']
+    assert (folder / known['package'] / '__init__.py').is_file()
+    title = nbformat.read(folder / 'nbs/index.ipynb', 4).cells[0].source
+    assert title == f'# {known["project"]}\n\n> {known["description"]}'
+    assert (folder / 'README.md').read_text(encoding='utf-8').startswith(title)
+    return known
+
+
+def requirements(folder, source):
+    "One line says where the library comes from, and adds no other"
+    lock, line, own = (folder / 'requirements.txt').read_text(encoding='utf-8').split('\n')[:-1]
+    assert (lock, own) == ('-c constraints.txt', '-e .')
+    if re.match('[0-9<>=!~]', source): assert line.removeprefix('mlops-kit[project]') in (source, f'=={source}')
+    elif source.startswith('.'): assert line == f'{source}[project]'
+    else: assert (Requirement(line).name, Requirement(line).extras) == ('mlops-kit', {'project'})
+
+
+def own_data(folder, known):
+    "The table and the column reach the config"
+    from omegaconf import OmegaConf
+    if not known.get('data'): return
+    assert OmegaConf.load(folder / 'configs/data/table.yaml').prepare.target == known['target']
+    assert OmegaConf.load(folder / 'configs/data/source/file.yaml').path == known['table']
+
+
+def imported(folder, package):
+    "The package imports by its name"
+    spec = importlib.util.spec_from_file_location(package, folder / package / '__init__.py')
+    spec.loader.exec_module(importlib.util.module_from_spec(spec))
+    assert package.isidentifier()
+    assert not illegal(package)
+
+
+@pytest.fixture(scope='module')
+def tried(bare, tmp_path_factory):
+    "Render answers, and hold what comes to its promises"
+    def run(given):
+        parent = tmp_path_factory.mktemp('out')
+        try: folder = render(bare, parent / 'ink', **given)
+        except ValueError as e: said = str(e)
+        else: said = ''
+        assert [f.name for f in parent.iterdir()] == ([] if said else ['ink'])
+        assert not said or said.startswith('Validation error for question')
+        if not said: promises(folder, given)
+        shutil.rmtree(parent)
+    return run
+
+
+def promises(folder, given):
+    "All that a project must be"
+    parsed(folder)
+    known = metadata(folder, given)
+    requirements(folder, known['kit_source'])
+    own_data(folder, known)
+    imported(folder, known['package'])
+
+
+few, many = (settings(max_examples=n, derandomize=n == 100, database=None, deadline=None, print_blob=True,
+                      suppress_health_check=[*HealthCheck]) for n in (100, 1000))
+
+
+@pytest.mark.full
+@few
+@given(answers())
+def test_free_text_is_taken_or_refused(tried, given):
+    "Quotes, line ends, syntax of other languages, writing from right to left, paths: refused clearly, or kept"
+    tried(given)
+
+
+@pytest.mark.soak
+@many
+@given(answers())
+def test_much_free_text_is_taken_or_refused(tried, given):
+    "The same, for longer and with other texts each time"
+    tried(given)
