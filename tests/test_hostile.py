@@ -15,30 +15,36 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from packaging.requirements import Requirement
 
-NASTY = [
-    *'"\'\\%#&*!|>=~@`{}[]?,;$/-: ', '\n', '\r', '\t', '\0', '\x7f', '\x85', '\u2028', '\u202e', '\u200f', '\ufeff', 'אבג', '日本', '🐧',
-    'null', 'yes', '1e3', '2026-01-01', '0', ': ', ' #', '- ', '---', '...', '!!python/object:os.system', '<<<<<<< ', '"""', "'''", '\\n',
-    '{{ x }}', '{% if x %}', '{= project =}', '{~ if x ~}', '{; x ;}', '${x}', '${oc.env:HOME}', '$(id)', '%(x)s', '%s', '; id', '&& id',
-    '..', '../', '/etc/passwd', 'C:\\', '~/', 'con', 'a.csv', 'file://', 'https://', '@', 'example.com', '-r x', '<b>', '](x)', 'x' * 300]
-text = st.lists(st.sampled_from(NASTY) | st.text(max_size=6), max_size=4).map(''.join)
-places = st.sampled_from(['', '1.0', '>=1', '/x', './x', 'https://x/', 'C:\\x', 'git+https://x/'])
-near = {
-    'package': st.from_regex(r'[a-z][a-z0-9_]{0,90}\n?', fullmatch=True),
-    'github_user': st.from_regex(r'[A-Za-z0-9-]{1,40}', fullmatch=True),
-    'user_email': st.builds('{}@{}'.format, text, text), 'repository': st.builds('https://{}/{}'.format, text, text),
-    'kit_source': st.builds('{}{}'.format, places, text)}
+from mlops_kit.readme import stale
+
+PARTS = [
+    *'"\'\\%#&*!|>=~@`{}[]?,;$/-:', 'אבג', '日本', '🐧', '\u202e', '\u200f', '\ufeff', 'é', 'null', 'yes', '1e3', '2026-01-01', '0', 'a: b',
+    'a #b', '- a', '---', '...', '!!python/object:os.system', '<<<<<<< ', '"""', "'''", '\\n', '{{ x }}', '{% if x %}', '{= project =}',
+    '{~ if x ~}', '{; x ;}', '${x}', '${oc.env:HOME}', '$(id)', '%(x)s', '%s', '; id', '..', '../', '/etc/passwd', 'C:\\', 'con', '<b>']
+WORSE = ['', ' ', '](x)', '\n', '\r', '\t', '\0', '\x7f', '\x85', '\u2028', '-r x', 'x' * 300]
+seen = st.text(st.characters(exclude_categories=['C', 'Z']), min_size=1, max_size=4)
+odd = st.lists(st.sampled_from(PARTS) | seen, min_size=1, max_size=5).map(''.join)
+bad = st.lists(st.sampled_from(PARTS + WORSE) | st.text(max_size=6), max_size=4).map(''.join)
+word = odd.map(lambda s: re.sub(r'[\s/?#@]', '', s) or 'x')
+place = st.builds('{}{}'.format, st.sampled_from(['/', './', 'C:\\', 'https://x/', 'git+https://x/']), word)
+TASTE = {
+    'project': odd.map(lambda s: s[:80]), 'description': odd, 'user_name': odd, 'data': odd, 'target': odd,
+    'package': st.from_regex(r'[a-z][a-z0-9_]{0,79}', fullmatch=True),
+    'github_user': st.from_regex(r'[A-Za-z0-9](-?[A-Za-z0-9]){0,19}', fullmatch=True),
+    'user_email': st.builds('{}@{}'.format, word, word), 'repository': st.builds('https://{}/{}'.format, word, word),
+    'kit_source': st.sampled_from(['', '1.0', '>=1,<2']) | place}
 HOMES = {'author': 'user_name', 'author_email': 'user_email', 'description': 'description', 'git_url': 'repository', 'user': 'github_user'}
-FREE = 'project package description user_name user_email github_user repository kit_source data target'.split()
 
 
 @st.composite
 def answers(draw):
-    "One to three texts that nobody expects, in any kind of project; the rest has its default"
-    names = draw(st.lists(st.sampled_from(FREE), min_size=1, max_size=3, unique=True))
-    given = {name: draw(text | near.get(name, text)) for name in names}
-    own = {'data': 'my.csv', 'target': 'price'} if given.keys() & {'data', 'target'} else {}
-    task = {'task': 'tabular'} if own else draw(st.sampled_from([*FLAVOURS.values()]))
-    return {'project': 'ink', 'profile': draw(st.sampled_from(['minimal', 'full'])), **task, **own, **given}
+    "Odd texts everywhere, in any kind of project; in every other one of them something worse"
+    given = {name: draw(taste) for name, taste in TASTE.items()}
+    if draw(st.booleans()): given[draw(st.sampled_from([*TASTE]))] = draw(bad)
+    task = draw(st.sampled_from([{'task': 'tabular'}, *FLAVOURS.values()]))
+    own = task == {'task': 'tabular'} and draw(st.booleans())
+    given = {k: v for k, v in given.items() if own or k not in ('data', 'target')}
+    return {**given, **task, 'profile': draw(st.sampled_from(['minimal', 'full']))}
 
 
 def ini(file):
@@ -65,7 +71,7 @@ def metadata(folder, given):
     known = yaml.safe_load((folder / '.copier-answers.yml').read_text(encoding='utf-8'))
     assert {k: known[k] for k in given if k in known} == {k: v for k, v in given.items() if k in known}
     cfg = ini(folder / 'settings.ini')
-    for k, v in HOMES.items(): assert cfg[k] == known[v].strip()
+    for k, v in HOMES.items(): assert cfg[k] == known[v]
     assert cfg['lib_path'] == known['package'] == tomllib.loads((folder / 'pyproject.toml').read_text())['tool']['nbdev']['lib_path']
     assert (folder / known['package'] / '__init__.py').is_file()
     title = nbformat.read(folder / 'nbs/index.ipynb', 4).cells[0].source
@@ -121,6 +127,7 @@ def promises(folder, given):
     requirements(folder, known['kit_source'])
     own_data(folder, known)
     imported(folder, known['package'])
+    assert '](' in known.get('target', '') or stale(folder) == []
 
 
 few, many = (settings(max_examples=n, derandomize=n == 100, database=None, deadline=None, print_blob=True,
