@@ -27,16 +27,18 @@ def held_out(
     labels:list=None, # Names of the classes; None for quantities
     trees:int=200, # In each forest
     seed:int=0,
+    groups=None, # One for each row; rows of a group are judged by those of others
 )->np.ndarray: # `[rows, classes]` probabilities, or quantities
     "Predict each row by a forest that was trained on other rows"
     from sklearn.ensemble import ExtraTreesClassifier, ExtraTreesRegressor
-    from sklearn.model_selection import KFold, cross_val_predict
+    from sklearn.model_selection import GroupKFold, KFold, cross_val_predict
     x,y = _as_numbers(x),np.asarray(y)
     if len(y)<10: raise InputError(f'{len(y)} rows are too few to judge each by the others: 10 are the least')
-    folds = KFold(5, shuffle=True, random_state=seed)
+    if groups is not None and len(set(groups))<5: raise InputError(f'{len(set(groups))} groups are too few to judge each by the others: 5 are the least')
+    folds = list((KFold if groups is None else GroupKFold)(5, shuffle=True, random_state=seed).split(x, groups=groups))
     if labels is None: return cross_val_predict(ExtraTreesRegressor(trees, random_state=seed), x, y, cv=folds)
     y,pred = y.astype(int),np.zeros((len(x), len(labels)))
-    for train,rest in folds.split(x):
+    for train,rest in folds:
         forest = ExtraTreesClassifier(trees, random_state=seed).fit(x[train], y[train])
         pred[np.ix_(rest, forest.classes_)] = forest.predict_proba(x[rest])
     return pred

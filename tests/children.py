@@ -11,7 +11,7 @@ import example
 import pytest
 from helpers import BIN, ROOT, Env, files, sh
 
-FLAVOURS = {'image': {}, 'tabular': {'task': 'tabular'}, 'forecast': {'task': 'forecast'}}
+FLAVOURS = {'image': {}, 'tabular': {'task': 'tabular'}, 'forecast': {'task': 'forecast'}, 'text': {'task': 'text'}}
 THOROUGH = ['image', 'tabular']  # what every project must do is tried in these two; each other flavour has one test that runs it
 CHAPTERS = 'index 00_data 01_explore 02_model 03_train 04_sweep 05_evaluate'.split()
 PRIVATE = 'data models reports runs'.split()  # where a project's own results lie
@@ -159,8 +159,9 @@ def children(kit, wheel, project_env, tmp_path_factory):
     return child
 
 
-in_flavours = [pytest.param(f, marks=pytest.mark.xdist_group(f)) for f in THOROUGH]
-each_flavour, one_flavour = (pytest.mark.parametrize('flavour', some) for some in (in_flavours, in_flavours[:1]))
+in_flavours = {f: pytest.param(f, marks=pytest.mark.xdist_group(f)) for f in FLAVOURS}
+each_flavour, one_flavour, other_flavours = (pytest.mark.parametrize('flavour', [in_flavours[f] for f in some]) for some in (
+    THOROUGH, THOROUGH[:1], [f for f in FLAVOURS if f not in THOROUGH]))
 
 
 @pytest.fixture
