@@ -90,7 +90,7 @@ def any_notebooks(command, image, tmp_path, **_):
 
 def in_new_user_test(command, **_):
     "test_as_a_new_user types this, since the child's own page says it too"
-    page = (ROOT / 'template/nbs/index.ipynb').read_text(encoding='utf-8')
+    page = ''.join((ROOT / f).read_text(encoding='utf-8') for f in ('template/nbs/index.ipynb', 'copier.yml'))  # which has those of the stages
     assert all(part in page or part.startswith('cd ') for part in command.split(' && '))
 
 
@@ -100,7 +100,7 @@ HOW = {
     r'mlops-kit run nbs --set ci': runs, r'mlops-kit train .*': in_child('trainer.max_epochs=1', 'out=build/readme'),
     r'mlops-kit sweep .*': in_child('hydra.sweeper.n_trials=2', 'trainer.max_epochs=1', 'out=build/readme'),
     r'mlops-kit runs compare.*': compares, r'mlops-kit studies show': studies,
-    r'mlops-kit runs diff main': in_child('--html build/readme.html'),
+    r'mlops-kit runs diff main': in_child('--html build/readme.html'), r'mlops-kit update': in_child('--check'),
     r'mlops-kit (check --fix|runs list|params \S+)': in_child(), r'mlops-kit lab': in_child('--help'),
     r'mlops-kit run analyses/ .*|papermill --engine .*|mlops-kit warm .*': any_notebooks,
     r'cd digits|python -m venv .*|pip install -r requirements.txt|nbdev_export|mlops-kit run nbs|mlops-kit gate': in_new_user_test}
