@@ -90,7 +90,7 @@ def any_notebooks(command, image, tmp_path, **_):
 
 def in_new_user_test(command, **_):
     "test_as_a_new_user types this, since the child's own page says it too"
-    page = ''.join((ROOT / f).read_text(encoding='utf-8') for f in ('template/nbs/index.ipynb', 'copier.yml'))  # which has those of the stages
+    page = ''.join((ROOT / f).read_text(encoding='utf-8') for f in ('template/nbs/index.ipynb', 'copier.yml'))  # its stages', too
     assert all(part in page or part.startswith('cd ') for part in command.split(' && '))
 
 
