@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 from helpers import BIN, ROOT, Env, files, sh
 
-FLAVOURS = {'image': {}, 'tabular': {'task': 'tabular'}}
+FLAVOURS = {'image': {}, 'tabular': {'task': 'tabular'}, 'text': {'task': 'text'}}
+COSTLY = ['image', 'tabular']  # every test runs in these; each of the others has its one test in test_flavours
 CHAPTERS = 'index 00_data 01_explore 02_model 03_train 04_sweep 05_evaluate'.split()
 PRIVATE = 'data models reports runs'.split()  # where a project's own results lie
 QUIET = {'WANDB_MODE': 'offline', 'DO_NOT_TRACK': '1', 'DVC_NO_ANALYTICS': '1', 'GIT_CONFIG_GLOBAL': os.devnull}
@@ -133,8 +134,9 @@ def children(kit, wheel, project_env, tmp_path_factory):
     return child
 
 
-in_flavours = [pytest.param(f, marks=pytest.mark.xdist_group(f)) for f in FLAVOURS]
-each_flavour, one_flavour = (pytest.mark.parametrize('flavour', some) for some in (in_flavours, in_flavours[:1]))
+in_flavours = {f: pytest.param(f, marks=pytest.mark.xdist_group(f)) for f in FLAVOURS}
+each_flavour, one_flavour, other_flavours = (pytest.mark.parametrize('flavour', [in_flavours[f] for f in some]) for some in (
+    COSTLY, COSTLY[:1], [f for f in FLAVOURS if f not in COSTLY]))
 
 
 @pytest.fixture

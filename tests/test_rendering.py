@@ -203,7 +203,7 @@ BAD = [
     ({'user_email': 'nobody'}, 'address'), ({'user_email': 'a@b c'}, 'address'), ({'user_email': 'a@b\n[x]'}, 'address'),
     ({'description': 'one\ntwo'}, 'One line'), ({'description': '  '}, 'One line'), ({'user_name': 'a\nlicense = none'}, 'One line'),
     ({'project': ''}, 'name'), ({'project': 'a\nb'}, 'one line'), ({'project': 'x' * 81}, '80'),
-    ({'task': 'text'}, 'choice'), ({'task': 'tabular', 'data': 'my.csv'}, 'column to predict'),
+    ({'task': 'sound'}, 'choice'), ({'task': 'tabular', 'data': 'my.csv'}, 'column to predict'),
     ({'task': 'image', 'data': 'my.csv', 'target': 'y'}, 'tabular')]
 
 
