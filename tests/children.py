@@ -12,6 +12,7 @@ import pytest
 from helpers import BIN, ROOT, Env, files, sh
 
 FLAVOURS = {'image': {}, 'tabular': {'task': 'tabular'}, 'forecast': {'task': 'forecast'}, 'text': {'task': 'text'}}
+OWN = ['tabular', 'forecast']  # these take a table of one's own
 THOROUGH = ['image', 'tabular']  # what every project must do is tried in these two; each other flavour has one test that runs it
 CHAPTERS = 'index 00_data 01_explore 02_model 03_train 04_sweep 05_evaluate'.split()
 PRIVATE = 'data models reports runs'.split()  # where a project's own results lie

@@ -13,9 +13,9 @@ def all_pairs(options):
     return {p for a, b in combinations(options, 2) for i in numbers[a] for j in numbers[b] for p in met({a: i, b: j})}
 
 
-def pairwise(options):
-    "Few rows that have all pairs: each begins with one that is missing, and takes what brings most of the others"
-    missing, rows = all_pairs(options), []
+def pairwise(options, have=()):
+    "Few rows that have all pairs but those of the rows in `have`: each begins with one that is missing, and takes what brings most others"
+    missing, rows = all_pairs(options).difference(*map(met, have)), []
     while missing:
         row = dict(min(missing))
         for name in options:

@@ -5,18 +5,21 @@ from multiprocessing import get_context
 
 import pytest
 import yaml
-from children import FLAVOURS, render
+from children import FLAVOURS, OWN, render
 from helpers import ROOT
 from pairwise import all_pairs, met, pairwise
+from play import write
 
 QUESTIONS = yaml.safe_load((ROOT / 'copier.yml').read_text(encoding='utf-8'))
-STAGES = [name for name, row in yaml.safe_load(QUESTIONS['stage_table']['default']).items() if row['from'] != 'minimal']
-OWN = {'task': 'tabular', 'target': 'Preis in € "netto" \\ 🐧'}
-RELATIVE = {**OWN, 'data': 'my data/prices %1.csv'}
+STAGES = {name: row['from'] for name, row in yaml.safe_load(QUESTIONS['stage_table']['default']).items() if row['from'] != 'minimal'}
+PROFILES = [{s: int(first in having) for s, first in STAGES.items()} for having in ([], ['recommended'], ['recommended', 'full'])]
+CHOSEN = [[s for s, on in row.items() if on] for row in pairwise({s: [False, True] for s in STAGES}, PROFILES)]
+OWNED = [{'task': task, 'target': 'Preis in € "netto" \\ 🐧'} for task in OWN]
+PLACES = ['my data/prices %1.csv', str(ROOT / 'README.md'), 's3://shop/p.csv']
 OPTIONS = {
-    'kind': [*FLAVOURS.values(), RELATIVE, {**OWN, 'data': str(ROOT / 'README.md')}, {**OWN, 'data': 's3://shop/p.csv'}],
+    'kind': [*FLAVOURS.values(), *({**own, 'data': place} for own, place in zip(OWNED * 2, PLACES))],
     'stages': [{'profile': 'minimal'}, {'profile': 'recommended'}, {'profile': 'full'},
-               *({'profile': 'choose', 'stages': found} for found in ([], *([s] for s in STAGES)))],
+               *({'profile': 'choose', 'stages': found} for found in CHOSEN)],
     'kit_source': ['', '0.2.0', '>=0.2,<1', '/my kits/mlops_kit-0.2.0-py3-none-any.whl', 'https://example.com/kit.whl', 'C:\\kits\\kit'],
     'project': [None, 'Zoë\'s "digits" \\ 100% 🐧 {x} #1 & <b>', 'x' * 80],
     'package': [None, 'ink', 'a_1' * 20],
@@ -80,9 +83,7 @@ def forked():
 def made(kit, folder, row):
     "The project of a row; a table that is named by a path in the project is put there"
     render(kit, folder, **answers_of(row))
-    if row['kind'] == OPTIONS['kind'].index(RELATIVE):
-        (folder / RELATIVE['data']).parent.mkdir()
-        (folder / RELATIVE['data']).touch()
+    if answers_of(row).get('data') == PLACES[0]: write(folder, {PLACES[0]: ''})
     return folder
 
 

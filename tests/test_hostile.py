@@ -9,7 +9,7 @@ from configparser import ConfigParser
 import nbformat
 import pytest
 import yaml
-from children import FLAVOURS, render
+from children import FLAVOURS, OWN, render
 from helpers import illegal
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -41,8 +41,8 @@ def answers(draw):
     "Odd texts everywhere, in any kind of project; in every other one of them something worse"
     given = {name: draw(taste) for name, taste in TASTE.items()}
     if draw(st.booleans()): given[draw(st.sampled_from([*TASTE]))] = draw(bad)
-    task = draw(st.sampled_from([{'task': 'tabular'}, *FLAVOURS.values()]))
-    own = task == {'task': 'tabular'} and draw(st.booleans())
+    task = draw(st.sampled_from([*FLAVOURS.values()]))
+    own = task.get('task') in OWN and draw(st.booleans())
     given = {k: v for k, v in given.items() if own or k not in ('data', 'target')}
     return {**given, **task, 'profile': draw(st.sampled_from(['minimal', 'full']))}
 
@@ -93,7 +93,8 @@ def own_data(folder, known):
     "The table and the column reach the config"
     from omegaconf import OmegaConf
     if not known.get('data'): return
-    assert OmegaConf.load(folder / 'configs/data/table.yaml').prepare.target == known['target']
+    [config] = (folder / 'configs/data').glob('*.yaml')
+    assert OmegaConf.load(config).prepare.target == known['target']
     assert OmegaConf.load(folder / 'configs/data/source/file.yaml').path == known['table']
 
 

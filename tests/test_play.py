@@ -4,7 +4,7 @@ import re
 
 import pytest
 import yaml
-from children import FLAVOURS, Child, Layer, git
+from children import FLAVOURS, OWN, Child, Layer, git
 from helpers import ROOT
 from play import (
     MADE,
@@ -26,9 +26,9 @@ from play import render as rendered
 
 pytestmark = pytest.mark.usefixtures('quick_copier')
 PLAYED = {**SENTINELS, 'kit_source': '1.0', 'profile': 'full'}
-OWN = {'task': 'tabular', 'data': 'quokka.csv', 'target': 'price of "Vexworth"'}
+OWNED = {f'own {task}': {'task': task, 'data': 'quokka.csv', 'target': 'price of "Vexworth"'} for task in OWN}
 PROJECTS = [pytest.param({**PLAYED, **flavour, 'profile': profile}, id=f'{name}-{profile}')
-            for name, flavour in {**FLAVOURS, 'own': OWN}.items() for profile in ('minimal', 'recommended', 'full')]
+            for name, flavour in {**FLAVOURS, **OWNED}.items() for profile in ('minimal', 'recommended', 'full')]
 
 
 def edited(path, text):
