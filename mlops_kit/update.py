@@ -204,9 +204,9 @@ def _branch(root, name):
     return free
 
 def _record(root, message):
-    known = _quiet(root, 'config', 'user.email').returncode==0
+    known = subprocess.run(['git', 'config', 'user.email'], cwd=root, capture_output=True).returncode==0
     _git(root, 'add', '-A', '--', '.')
-    who = ['-c', 'user.email=mlops-kit@localhost'] if _git(root, 'config', '--get-all', 'user.name').strip() and not known else _me[:4] if not known else []
+    who = [] if known else _me[:4]
     if _quiet(root, 'diff', '--cached', '--quiet').returncode: _git(root, *who, 'commit', '-q', '-m', message)
 
 # %% ../nbs/90_update.ipynb #053d4705

@@ -203,6 +203,14 @@ def test_workflow_proposes_an_update(history, tmp_path, played, touched):  # noq
 
 
 @pytest.mark.full
+def test_git_need_not_know_who_updates(history, tmp_path):
+    "Where git knows no name and no address, an update is committed all the same"
+    folder = project_at(history, '98.0', tmp_path / 'mine', project='mine')
+    code, said = run(folder, 'update', '--no-run')
+    assert (code, git(folder, 'log', '-1', '--format=%an %s')) == (0, 'mlops-kit Update the template from v98.0 to v99.0\n'), said
+
+
+@pytest.mark.full
 def test_stages_come_and_go(history, tmp_path):
     "A stage that is taken out and brought back leaves the project as a fresh copy with that choice"
     from mlops_kit.update import disable, enable
