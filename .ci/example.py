@@ -31,7 +31,7 @@ def projects():
 
 def kit(folder):
     "The template as it is, far from git: the quickest source for Copier"
-    write(folder, {**template_of(ROOT), 'copier.yml': (ROOT / 'copier.yml').read_bytes()})
+    write(folder, {f: (ROOT / f).read_bytes() for f in [*template_of(ROOT), 'copier.yml']})
     return folder
 
 

@@ -305,7 +305,7 @@ def keep(root, rendered, answers, edited):
                 losses += lost
                 for c in asked: wanted[c.file].add(c)
         except Refused as e: refused.append(str(e) if str(e).startswith(path) else f'{path} {e}')
-        if found is None: notes.append(f'{path} is new: without a row of its own in the _exclude table of copier.yml every project has it')
+        if found is None: notes.append(f'{path} is new: every project has it, unless copier.yml gives it to a stage (`files`)')
         elif new is None: losses.append(f'{path} is gone, and so would be {host}')
     files |= {f: changed(sources[f], found) for f, found in wanted.items()}
     refused = refused or [*mistakes(root, answers, edited, {**sources, **files})]

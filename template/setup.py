@@ -13,6 +13,7 @@ setup(
     description=cfg['description'],
     author=cfg['author'],
     author_email=cfg['author_email'],
+    license=cfg['license'],
     python_requires=f'>={cfg["min_python"]}',
     packages=find_packages(include=[f'{cfg["lib_path"]}*']),
     install_requires=cfg['requirements'].split(),

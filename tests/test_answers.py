@@ -27,6 +27,7 @@ OPTIONS = {
     'user_name': [None, 'Åsa "O\'Neill" \\ 日本 %s: {a}, [b] #1'],
     'user_email': [None, "o'neill+%s@sub.example.com"],
     'github_user': [None, 'Ada-L'],
+    'license': [None, 'MIT', 'BSD-3-Clause', 'Apache-2.0'],
     'repository': [None, 'https://git.example.com/group/sub/ink%20well']}
 ROWS = pairwise(OPTIONS)
 

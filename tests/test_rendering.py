@@ -244,6 +244,17 @@ def test_impossible_answers_are_refused(bare, tmp_path, answers, reason):
     assert not (tmp_path / 'out').exists()
 
 
+@pytest.mark.parametrize('license', ['none', 'MIT', 'BSD-3-Clause', 'Apache-2.0'])
+def test_licence(bare, tmp_path, license):
+    "The licence that was chosen is there, in the author's name where it has one, and in the metadata; without a choice there is none"
+    folder = render(bare, tmp_path / 'out', license=license, user_name='Åsa "O\'Neill" <b>')
+    text = file.read_text(encoding='utf-8') if (file := folder / 'LICENSE').exists() else ''
+    assert (bool(text), 'Copyright (c) Åsa "O\'Neill" <b>\n' in text) == (license != 'none', license in ('MIT', 'BSD-3-Clause'))
+    assert text.split('\n')[0].strip() == {'none': '', 'MIT': 'MIT License', 'BSD-3-Clause': 'BSD 3-Clause License'}.get(license, '')
+    said = sh([sys.executable, 'setup.py', '--license'], cwd=folder, env={'PYTHONUTF8': '1'}).stdout
+    assert said.split()[-1] == {'none': 'LicenseRef-Proprietary'}.get(license, license)
+
+
 def test_eight_questions(kit, tmp_path):
     "Whoever takes every default is asked at most eight questions"
     words = ['-m', 'copier', 'copy', str(kit), str(tmp_path / 'digits')]
@@ -282,7 +293,7 @@ def locked():
 
 def test_taken_names_are_complete():
     "The list holds keywords, the standard library, what the lock installs, the folders of a project and Windows' devices"
-    folders = {f.split('/')[1] for f in template_files()} - {'flavours', 'stages'}
+    folders = {f.split('/')[1] for f in template_files()} - {'flavours', 'stages', 'licenses'}
     names = {*keyword.kwlist, *sys.stdlib_module_names, *locked(), *folders, *RESERVED, 'mlops_kit', 'hydra_plugins'}
     possible = {n for n in names if re.fullmatch('[a-z][a-z0-9_]*', n)}
     assert sorted(possible - taken()) == []

@@ -56,13 +56,14 @@ def trainings(child, out):
 @each_flavour
 def test_two_processes_make_one_run(child):
     "`trainer=ddp` trains in two processes, records one run, and leaves no process behind"
-    said = child.kit(f'train trainer=ddp {SMALL} out=build/ddp', env={'MARK': f'ddp-{child.path.name}'}).stdout
-    run, = trainings(child, 'build/ddp')
+    out = f'build/ddp-{child.path.name}'
+    said = child.kit(f'train trainer=ddp {SMALL} out={out}').stdout
+    run, = trainings(child, out)
     assert (run['status'], said.count('\n')) == ('passed', 1), said
-    assert len(json.loads((child.path / f'build/ddp/runs/train/{run["id"]}/history.json').read_text())) == 2
-    assert subprocess.run(['pgrep', '-f', 'out=build/ddp'], capture_output=True).stdout == b''
+    assert len(json.loads((child.path / out / 'runs/train' / run['id'] / 'history.json').read_text())) == 2
+    assert subprocess.run(['pgrep', '-f', f'out={out}'], capture_output=True).stdout == b''
     child.kit(f'train resume={run["id"][:-2]} trainer.max_epochs=3')
-    assert [(r['status'], r.get('resumes')) for r in trainings(child, 'build/ddp')] == [('passed', None), ('passed', run['id'])]
+    assert [(r['status'], r.get('resumes')) for r in trainings(child, out)] == [('passed', None), ('passed', run['id'])]
 
 
 @each_flavour

@@ -218,7 +218,7 @@ def test_stages_come_and_go(history, tmp_path):
     disable(['sweep'], folder)
     assert not {n for n in tree(folder) if 'sweep' in n or 'hparams_search' in n}
     enable(['sweep'], folder)
-    wanted = {'project': 'same', 'profile': 'choose', 'stages': ['explore', 'sweep', 'evaluate']}
+    wanted = {'project': 'same', 'profile': 'choose', 'stages': ['explore', 'sweep', 'evaluate', 'editor']}
     assert {n: d for n, d in tree(folder).items() if n != 'README.md'} == fresh(history, '98.0', tmp_path / 'fresh' / 'same', **wanted)
 
 
