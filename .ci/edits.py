@@ -1,4 +1,5 @@
 "The usual edits of a project, kept as patches in tests/edits: what each is for, what shows that it works, and what it costs."
+import json
 import re
 from collections import namedtuple
 from pathlib import Path
@@ -20,14 +21,15 @@ def edits(): return {f.stem: read(f) for f in sorted(FOLDER.glob('*.patch'))}
 
 
 def changed(diff):
-    "For each file, the lines that went and those that came: of a notebook, lines of its cells, as they look in JupyterLab"
+    "For each file its lines that went (`-`) and came (`+`), in order: of a notebook, lines of its cells, as they look in JupyterLab"
     for part in re.split(r'^diff --git ', diff, flags=re.M)[1:]:
         name, body = re.match(r'a/(\S+)', part)[1], part[part.find('\n@@'):]
-        line = r'^{} {{4}}"((?:[^"\\]|\\.)*?)(?:\\n)?",?$' if name.endswith('.ipynb') else r'^{}(.*)$'
-        yield name, *(re.findall(line.format(re.escape(sign)), body, re.M) for sign in '-+')
+        lines = re.findall(r'^([-+]) {4}("(?:[^"\\]|\\.)*"),?$' if name.endswith('.ipynb') else r'^([-+])(.*)$', body, re.M)
+        if name.endswith('.ipynb'): lines = [(sign, json.loads(line).removesuffix('\n')) for sign, line in lines]
+        yield name, [(sign, line) for sign, line in lines if ('-+'.replace(sign, ''), line) not in lines]
 
 
 def cost(diff):
     "How many files, and how many lines of them, somebody has to write"
-    found = [(len([x for x in old if x not in new]), len([x for x in new if x not in old])) for _, old, new in changed(diff)]
-    return len(found), sum(max(pair) for pair in found)
+    signs = [[sign for sign, _ in lines] for _, lines in changed(diff)]
+    return len(signs), sum(max(s.count('-'), s.count('+')) for s in signs)
