@@ -45,7 +45,9 @@ def conform(
         if c['dtype']=='date' and not numeric and _dates(df[n]).notna().equals(df[n].notna()): df[n] = _dates(df[n])
     return df
 
-def _used(contract): return {n:c for n,c in contract['columns'].items() if c['use']!='ignore'}
+def _used(contract):
+    splits = contract.get('group'),contract.get('time')
+    return {n:c for n,c in contract['columns'].items() if c['use']!='ignore' or n in splits}
 
 # %% ../nbs/19_checks.ipynb #a25cc273
 def _as_number(s): return pd.to_numeric(s, errors='coerce').astype('float64')

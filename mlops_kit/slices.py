@@ -9,7 +9,7 @@ __all__ = ['slice_masks', 'score_slices', 'plot_slices', 'find_slices']
 import re
 from keyword import iskeyword
 import numpy as np, pandas as pd
-from .evaluate import BLUE, LEAST, METRICS, ORANGE, _axes, _draws, _enough, _interval, _names, _ready, _stack, _verdict, compare, scores
+from .evaluate import BLUE, FEW, LEAST, METRICS, ORANGE, _axes, _draws, _enough, _interval, _names, _ready, _stack, _units, _verdict, compare, scores
 from .project import InputError, nearest
 
 # %% ../nbs/24_slices.ipynb #4c5a9e85
@@ -145,21 +145,26 @@ def _errors(y, pred, labels):
     if np.asarray(p).dtype.kind=='f' and np.asarray(y).dtype.kind in 'iuf': return scores(y, p, 'mae'),'absolute error'
     return 1-scores(y, p),'errors'
 
+def _means(error, mask, unit):
+    rows = np.bincount(unit[mask])
+    return np.bincount(unit[mask], error[mask])[rows>0]/rows[rows>0]
+
 def find_slices(
     y, # True labels or values
     pred, # Probabilities, values or labels; of several seeds, the first is looked at
     rows:pd.DataFrame, # The same rows; the columns to look through
     labels:list=None, # Names of the probability columns
+    groups=None, # What each row belongs to, as in `estimate`
     least:int=50, # Rows that a slice must have
     rate:float=.05, # Share of lines that may be luck
     n:int=10, # How many lines
 )->pd.DataFrame: # `slice` (a predicate), `rows`, the mean error `inside` and `outside`, `p` after correction; the worst first
     "Find where the errors are larger than elsewhere"
     from scipy.stats import false_discovery_control, ttest_ind
-    error,name = _errors(y, pred, labels)
+    (error,name),unit = _errors(y, pred, labels),_units(len(y), groups)
     masks = [(q, _plain(m)) for q,m in _candidates(rows)]
-    masks = [(q, m) for q,m in masks if least<=m.sum()<=len(m)-least]
-    ps = [ttest_ind(error[m], error[~m], equal_var=False, alternative='greater').pvalue for _,m in masks]
+    masks = [(q, m) for q,m in masks if least<=m.sum()<=len(m)-least and min(len(set(unit[m])), len(set(unit[~m])))>=FEW]
+    ps = [ttest_ind(_means(error, m, unit), _means(error, ~m, unit), equal_var=False, alternative='greater').pvalue for _,m in masks]
     ps = false_discovery_control(np.nan_to_num(ps, nan=1.)) if ps else []
     lines = [(q, int(m.sum()), error[m].mean(), error[~m].mean(), p) for (q,m),p in zip(masks, ps) if p<rate]
     found = pd.DataFrame(lines, columns=['slice', 'rows', f'{name} inside', 'outside', 'p'])

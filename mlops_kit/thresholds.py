@@ -8,7 +8,7 @@ __all__ = ['Cut', 'choose_cut', 'plot_cut']
 # %% ../nbs/24_thresholds.ipynb #b955388c
 from dataclasses import dataclass, replace
 import numpy as np, pandas as pd
-from .evaluate import BLUE, LEAST, ORANGE, Comparison, _axes, _interval, _ready, _resamples, _verdict, are_values
+from .evaluate import BLUE, ORANGE, Comparison, _axes, _enough, _interval, _ready, _resamples, _verdict, are_values
 from .project import InputError, nearest
 
 # %% ../nbs/24_thresholds.ipynb #4a445494
@@ -47,12 +47,13 @@ class Cut:
         pred, # Probabilities or values
         n:int=2000, # Resamples
         seed:int=0, # The same seed gives the same answer
+        groups=None, # What each row belongs to, as in `estimate`
     )->Comparison: # With the mean cost of a row as its metric; `better` is cheaper
         "Is the cut worth having, over the usual one? On very few rows nobody knows, and it is tied"
         gap = self.costs(y, pred)-self.costs(y, pred, usual=True)
-        draws = np.concatenate([c@gap/len(gap) for c in _resamples(len(gap), n, seed)])
+        draws = np.concatenate([c@gap/c.sum(1) for c in _resamples(len(gap), n, seed, groups)])
         d = _interval(gap.mean(), draws)
-        return Comparison(d, _verdict(d, False, 0) if len(gap)>=LEAST else 'tied', 'cost')
+        return Comparison(d, _verdict(d, False, 0) if _enough(len(gap), groups) else 'tied', 'cost')
 
 # %% ../nbs/24_thresholds.ipynb #8b62d00f
 def _priced(kind, prices):
@@ -76,6 +77,7 @@ def choose_cut(
     pred, # Probabilities [rows, classes], or values
     prices:dict=None, # What each kind of error costs; by default all the same
     labels:list=None, # Names of the classes; without, `pred` must be values or two classes
+    groups=None, # What each row belongs to, as in `estimate`
 )->Cut:
     "Find the threshold that costs least"
     kind = 'margin' if are_values(y, pred) else 'act' if np.ndim(pred)==1 or np.shape(pred)[1]==2 else 'ask'
@@ -84,7 +86,7 @@ def choose_cut(
     c = _curve(kind, truth, s[0], prices)
     best = c.cut[c.cost<=c.cost.min()+1e-12]
     cut = Cut(kind, prices, float(best.iloc[(best-_USUAL[kind]).abs().argmin()]), labels)
-    return cut if cut.judge(y, pred).verdict=='better' else replace(cut, at=_USUAL[kind])
+    return cut if cut.judge(y, pred, groups=groups).verdict=='better' else replace(cut, at=_USUAL[kind])
 
 # %% ../nbs/24_thresholds.ipynb #51344810
 def plot_cut(
