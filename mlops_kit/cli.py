@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['app', 'runs', 'studies', 'data', 'verb', 'main', 'completion', 'new', 'check', 'doctor', 'readme', 'update', 'enable',
            'disable', 'add', 'run', 'warm', 'lab', 'params', 'runs_list', 'runs_show', 'runs_compare', 'runs_open',
-           'runs_diff', 'train', 'sweep', 'reproduce', 'studies_list', 'studies_show', 'studies_keep', 'studies_open',
-           'gate', 'data_infer', 'data_check']
+           'runs_prune', 'runs_diff', 'train', 'sweep', 'reproduce', 'studies_list', 'studies_show', 'studies_keep',
+           'studies_open', 'gate', 'data_infer', 'data_check']
 
 # %% ../nbs/91_cli.ipynb #f44b2c96
 import json, os, sys
@@ -433,6 +433,26 @@ def runs_open(ids:list[str]=_some, last:int=_latest, no_browser:bool=_no_browser
     page = write_page(_chosen(ids, last), find_root()/'build/runs.html')
     print(page)
     if not no_browser: webbrowser.open(page.as_uri())
+
+# %% ../nbs/91_cli.ipynb #5ae948c1
+_kept = Option(10, min=1, help='So many of each name stay, the latest')
+_yes = Option(False, '--yes', '-y', help='Do not ask')
+
+@verb('mlops-kit runs prune --keep 3', on=runs, name='prune')
+def runs_prune(keep:int=_kept, yes:bool=_yes):
+    "Remove old runs, but for those that a model, a report, an experiment or a skip rests on"
+    _project()
+    from collections import Counter
+    from mlops_kit.project import InputError
+    from mlops_kit.prune import prune, size_of, superfluous
+    found = superfluous(keep=keep)
+    if not found: return print('there is no run to spare')
+    said = f'{len(found)} runs, {sum(map(size_of, found))/1e6:.1f} MB'
+    _table([*Counter(r['name'] for r in found).items()], 'name', 'runs')
+    if not yes and not sys.stdin.isatty(): raise InputError(f'{said}: nobody is here to ask, so say --yes')
+    if not yes: typer.confirm(f'Remove {said}?', abort=True)
+    prune(found)
+    print(f'removed {said}')
 
 # %% ../nbs/91_cli.ipynb #771ca21e
 _rev = Argument(None, metavar='[REV]', help='A commit, branch or tag; by default where this branch left the main one')

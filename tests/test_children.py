@@ -7,7 +7,7 @@ from pathlib import Path
 import jsonschema
 import pytest
 import yaml
-from children import CHAPTERS, Layer, each_flavour, git
+from children import CHAPTERS, Child, Layer, each_flavour, git
 from helpers import ROOT, lint_workflows
 
 pytestmark = each_flavour
@@ -195,6 +195,17 @@ def branch(ran, tmp_path):
     chapter.write_text(json.dumps(page, indent=1, ensure_ascii=False, sort_keys=True) + '\n', encoding='utf-8')
     git(tmp_path / 'checkout', 'commit', '-q', '-a', '-m', 'More')
     return tmp_path / 'checkout'
+
+
+@pytest.mark.full
+def test_prune(ran, tmp_path):
+    "Old runs go, but for those that something rests on: afterwards no notebook has to run again"
+    copy = Child(shutil.copytree(ran.path, tmp_path / 'copy'), ran.env, {'PYTHONPATH': str(tmp_path / 'copy')})
+    copy.kit('run nbs/03_train.ipynb --set ci --force')
+    before = len(list(copy.path.glob('build/ci/runs/*/*/run.json')))
+    assert re.search(r'03_train +1\n', copy.kit('runs prune --keep 1 --yes').stdout)
+    assert len(list(copy.path.glob('build/ci/runs/*/*/run.json'))) < before - 1
+    assert 'Nothing has changed' in copy.kit('run nbs/00_data.ipynb nbs/03_train.ipynb --set ci').stdout
 
 
 @pytest.mark.full
