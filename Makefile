@@ -3,6 +3,7 @@ PYTHON ?= python3
 JOBS ?= 2
 BIN := .venv/bin
 PYTEST := $(BIN)/pytest $(ARGS)
+SIDE_BY_SIDE := -n $(JOBS) --dist loadgroup --no-loadscope-reorder
 PIP := -m pip -qq
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 export WANDB_MODE := offline
@@ -17,7 +18,7 @@ demo: .venv/ready  ## Make a project in build/digits and run all of it: chapters
 	@$(BIN)/python .ci/demo.py
 
 test: lint nbtest  ## What every change must pass: lint, the notebooks, the quick tests
-	@$(PYTEST) -n $(JOBS) --dist loadgroup
+	@$(PYTEST) $(SIDE_BY_SIDE)
 
 lint: .venv/ready .lint/ready  ## Export, README and notebooks in sync; notebook and test style
 	@$(BIN)/python .ci/lint.py
@@ -29,7 +30,7 @@ services:  ## Install the Debian packages that tests need (asks, unless CI=1)
 	@.ci/services
 
 test-full: .venv/ready .lint/ready  ## Servers, images, faults, and the long way round
-	@$(PYTEST) -m 'full and not alone' -n $(JOBS) --dist loadgroup; some=$$?; \
+	@$(PYTEST) -m 'full and not alone' $(SIDE_BY_SIDE); some=$$?; \
 	$(PYTEST) -m 'full and alone'; alone=$$?; \
 	if [ $$some = 5 ]; then exit $$alone; elif [ $$alone = 5 ]; then exit $$some; else exit $$((some | alone)); fi # 5: none was asked for
 

@@ -3,8 +3,8 @@ import pytest
 from children import CHAPTERS, Child, new_project, render
 from tables import MESSY, REAL, REFUSED, write
 
-QUICK = ['penguins', 'semicolons']
-TABLES = [pytest.param(t, marks=[*([] if t in QUICK else [pytest.mark.full]), pytest.mark.xdist_group(t)]) for t in [*REAL, *MESSY]]
+TIER = {'penguins': [], 'semicolons': [], 'breast_cancer': [pytest.mark.soak], 'diabetes': [pytest.mark.soak], 'linnerud': [pytest.mark.soak]}
+TABLES = [pytest.param(t, marks=[*TIER.get(t, [pytest.mark.full]), pytest.mark.xdist_group(t)]) for t in [*REAL, *MESSY]]
 
 
 @pytest.mark.parametrize('table', [t for t in TABLES if t.values[0] not in REFUSED])
@@ -19,8 +19,7 @@ def test_own_table_works(kit, project_env, wheel, tmp_path, table):
     assert (child.path / 'contracts/table.yaml').exists()
 
 
-@pytest.mark.full
-@pytest.mark.parametrize('table', ['wine', 'unicode'])
+@pytest.mark.parametrize('table', [pytest.param('wine', marks=pytest.mark.soak), pytest.param('unicode', marks=pytest.mark.full)])
 def test_own_table_by_copier(kit, project_env, wheel, tmp_path, table):
     "`copier copy -d data=FILE -d target=COLUMN` gives such a project too: its first chapter infers the contract"
     file, target = write(table, tmp_path)
