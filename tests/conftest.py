@@ -23,7 +23,7 @@ def project_env(wheel):
 
 
 def pytest_collection_modifyitems(config, items):
-    "Keep a group, and the tests of a flavour, on one worker: where xdist 3.8 puts it, pytest 9.2 does not look. The longest test comes first"
+    "Keep a group, and the tests of a flavour, on one worker: where xdist 3.8 puts it, pytest 9.2 does not look. The longest comes first"
     items.sort(key=lambda item: 'test_new_user' not in item.nodeid)
     if not config.getoption('loadgroup', False): return
     for item in items:

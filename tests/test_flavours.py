@@ -8,10 +8,9 @@ from test_children import run_workflow
 
 @pytest.mark.full
 @other_flavours
-def test_flavour_works(child, github):
+def test_flavour_works(child):
     "Its own workflow runs as it stands: checks, tests and every chapter pass; and the gate answers as the last chapter did"
-    for paths in run_workflow(child.path / '.github/workflows/ci.yml', child.path, child.env, github.variables):
-        assert not [p for p in paths if not list(child.path.glob(p))]
+    for _ in run_workflow(child.path / '.github/workflows/ci.yml', child.path, child.env, {}, event='push'): pass
     assert {n: r['status'] for n, r in child.records().items() if n in CHAPTERS} == dict.fromkeys(CHAPTERS, 'passed')
     chapter = json.loads((child.path / 'build/ci/reports/evaluation.json').read_text())
     said = child.kit('gate out=build/ci --json', ok=False)
