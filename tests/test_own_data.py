@@ -3,7 +3,7 @@ import pytest
 from children import CHAPTERS, Child, new_project, render
 from tables import MESSY, REAL, REFUSED, write
 
-TIER = {'penguins': [], 'semicolons': [], **dict.fromkeys(['breast_cancer', 'diabetes', 'linnerud'], [pytest.mark.soak])}
+TIER = {'penguins': [], 'semicolons': [], **{t: [pytest.mark.soak] for t in ('breast_cancer', 'diabetes', 'linnerud')}}
 TABLES = [pytest.param(t, marks=[*TIER.get(t, [pytest.mark.full]), pytest.mark.xdist_group(t)]) for t in [*REAL, *MESSY]]
 
 
