@@ -127,7 +127,7 @@ class Layer(Env):
         venv.create(folder, symlinks=os.name != 'nt')
         site, deep = (Path(sysconfig.get_path('purelib', 'venv', {'base': str(p), 'platbase': str(p)})) for p in (folder, below.path))
         (site / 'below.pth').write_text(f'import site; site.addsitedir({str(deep)!r})\n')
-        for name in 'share', 'etc': (folder / name).symlink_to(below.path / name)  # Jupyter looks for its own data beside its Python
+        for name in 'share', 'etc': (folder / name).symlink_to(below.path / name)  # Jupyter's own data and settings
         for script in below.bin.iterdir(): self.adopt(script, str(below.bin).encode())
 
     def adopt(self, script, below):
