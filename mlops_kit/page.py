@@ -103,7 +103,7 @@ def spans(
         found.append(dict(name=name, worker=worker or 0, start=start, end=max(end, start), status=status))
     for e in events:
         name,t = e.get('case'),_moment(e['time'])-t0
-        again = e['status']=='running'
+        again = e.get('status')=='running'
         if name in begun: close(name, t, (tries[name].pop(0) if tries.get(name) else 'interrupted') if again else e['status'])
         if name and again: begun[name] = (t, e.get('worker'))
     last = _moment(events[-1]['time'])-t0 if events else 0
