@@ -293,6 +293,7 @@ def _once(path, values, env, seed, limits, kernels, source, output, progress, fl
     client = _client(nb, _wanted(nb, path, flags), eye, kernels, path, seed)
     try: _execute(client, path.parent, env)
     except Exception as e: exception = e
+    if isinstance(exception, Stopped): eye.why,eye.said = eye.why or 'cancelled',str(exception)
     said = getattr(client, 'said', '')
     status,fields = _verdict(nb, eye, said, exception)
     if status!='passed': nb.metadata.papermill.exception = True
