@@ -6,7 +6,7 @@
 __all__ = ['app', 'runs', 'studies', 'data', 'verb', 'main', 'completion', 'new', 'check', 'doctor', 'readme', 'update', 'enable',
            'disable', 'add', 'run', 'warm', 'lab', 'params', 'runs_list', 'runs_show', 'runs_compare', 'runs_open',
            'runs_prune', 'runs_diff', 'train', 'sweep', 'reproduce', 'studies_list', 'studies_show', 'studies_keep',
-           'studies_open', 'gate', 'data_infer', 'data_check']
+           'studies_open', 'gate', 'package', 'data_infer', 'data_check']
 
 # %% ../nbs/91_cli.ipynb #f44b2c96
 import json, os, sys
@@ -602,6 +602,42 @@ def gate(overrides:list[str]=_typed, as_json:bool=_as_json):
         _table([('ok' if c.ok else 'NO', c.name, c.wanted, c.found) for c in answer.checks], '', 'about', 'wanted', 'found')
         print('pass' if answer.passed else f'no: {len(answer.reasons)} of {len(answer.checks)} not met')
     if not answer.passed: raise typer.Exit(1)
+
+# %% ../nbs/91_cli.ipynb #e75b0c0e
+_onnx = Option(None, '--onnx', metavar='FILE', help='Package this graph of another library; takes --contract, --rows and --said')
+_contract = Option(None, metavar='FILE', help='With --onnx: what its table holds, the features in the order of its columns')
+_rows = Option(None, metavar='FILE', help='With --onnx: a table with features and target')
+_said = Option(None, metavar='FILE.npy', help='With --onnx: what the model said of these rows, as numpy saves it')
+_named = Option(None, '--name', help='With --onnx: of the model')
+_to = Option('package', '-o', '--out', metavar='FOLDER', help='With --onnx: where to write it')
+
+def _adopted(onnx, contract, rows, said, name, out, say):
+    from mlops_kit.package import package_onnx
+    from mlops_kit.project import InputError
+    lacks = [f'--{k}' for k,v in dict(contract=contract, rows=rows, said=said).items() if not v]
+    if lacks: raise InputError(f'--onnx takes {" and ".join(lacks)}, too: without what the model said there is no proof')
+    return package_onnx(onnx, contract, rows, said, out, name or os.path.splitext(os.path.basename(onnx))[0], say)
+
+def _facts(made):
+    proof = made.read('proof.json')
+    (same,small,times) = proof['parity'],proof['int8'],proof['latency'][0]
+    yield 'graph',f'at most {max(b["max"] for b in same["batches"]):.1e} from the model on {same["rows"]:,} rows; {same["tolerance"]:.0e} is allowed'
+    yield '8-bit weights',f'{small["share"]:.0%} of the size, {small["said"]}'+(': shipped' if small['shipped'] else '')
+    yield 'one row',', '.join(f'{k} {v:,.0f} µs' for k,v in times.items() if k!='batch')
+
+# %% ../nbs/91_cli.ipynb #9e1ccd9f
+@verb('mlops-kit package package.int8=true')
+def package(overrides:list[str]=_typed, onnx:str=_onnx, contract:str=_contract, rows:str=_rows, said:str=_said,
+    name:str=_named, out:str=_to, as_json:bool=_as_json):
+    "Make a folder of the model in models/ that can be sent: graph, signature, card, proof, checksums"
+    def say(text): typer.echo(f'{text} ...', err=True)
+    if not onnx: _project()
+    from mlops_kit.configs import compose
+    from mlops_kit.package import load_package, package
+    folder = _adopted(onnx, contract, rows, said, name, out, say) if onnx else package(compose(overrides or []), say)
+    made = load_package(folder)
+    if as_json: return _json(dict(folder=str(folder), id=made.id, model=made.signature.model, **made.read('proof.json')))
+    _table(_facts(made), '', '', title=f'{os.path.relpath(folder)}: {made.signature.model} {made.id}')
 
 # %% ../nbs/91_cli.ipynb #b6889347
 data = typer.Typer(no_args_is_help=True, help='Data contracts: infer one from a table, check a table against one.')

@@ -129,7 +129,7 @@ def _codes(a, names):
 def _as_proba(p, k):
     if p.ndim==2: p = np.stack([1-p, p], -1)
     if p.shape[2]!=k: raise InputError(f'{p.shape[2]} columns of probabilities for {k} classes')
-    if (p>=0).all() and (p<=1).all() and np.abs(p.sum(-1)-1).max()<.01: return p.astype(float)
+    if p.min()>-1e-6 and p.max()<1+1e-6 and np.abs(p.sum(-1)-1).max()<.01: return p.astype(float).clip(0, 1) # A mean of many may be a hair above 1
     raise InputError('probabilities must lie between 0 and 1, and those of a row must sum to 1')
 
 def _as_labels(p, names):

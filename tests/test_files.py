@@ -8,12 +8,12 @@ import yaml
 from helpers import illegal
 from play import copied, write
 
-ROW = '    audit:    {from: full, chapter: 06_audit, files: [configs/audit], brings: a second opinion, try: {mlops-kit audit: ask}}\n'
+ROW = '    audit:    {from: full, chapter: 20_audit, files: [configs/audit], brings: a second opinion, try: {mlops-kit audit: ask}}\n'
 SNIPPETS = {
-    'dvc.yaml': '  06_audit:\n    cmd: mlops-kit run nbs/06_audit.ipynb\n    deps: [nbs/06_audit.ipynb, {= package =}, models]\n',
-    'train.yaml': '  - audit: slow\n', 'ci.yaml': '06_audit:\n  overrides: [audit.rows=10]\n',
+    'dvc.yaml': '  20_audit:\n    cmd: mlops-kit run nbs/20_audit.ipynb\n    deps: [nbs/20_audit.ipynb, {= package =}, models]\n',
+    'train.yaml': '  - audit: slow\n', 'ci.yaml': '20_audit:\n  overrides: [audit.rows=10]\n',
     'contributing.md': '**An audit**: ask somebody else.\n\n'}
-AFTER = "{= (after['06_audit']|to_json(ensure_ascii=False))[1:-1] =}"
+AFTER = "{= (after['20_audit']|to_json(ensure_ascii=False))[1:-1] =}"
 
 
 def test_file_list_is_true(bare):
@@ -36,7 +36,7 @@ def test_projects_are_legal_on_windows():
 def with_toy(folder):
     "The template with one stage more: its files, a row in the table, and its snippets. No other file is touched"
     cell = {'cell_type': 'markdown', 'id': 'audit', 'metadata': {}, 'source': [f'**Next:** {AFTER}']}
-    files = {'nbs/06_audit.ipynb': json.dumps({'cells': [cell], 'metadata': {}, 'nbformat': 4, 'nbformat_minor': 5}, indent=1) + '\n',
+    files = {'nbs/20_audit.ipynb': json.dumps({'cells': [cell], 'metadata': {}, 'nbformat': 4, 'nbformat_minor': 5}, indent=1) + '\n',
              'configs/audit/slow.yaml': 'rows: 1000\n', **{f'stages/audit/{f}': text for f, text in SNIPPETS.items()}}
     questions = (example.ROOT / 'copier.yml').read_text(encoding='utf-8')
     questions = re.sub(r'\n(?=\n# ---- questions)', lambda m: f'\n{ROW}', questions, count=1)
@@ -72,11 +72,11 @@ def test_a_new_stage_is_on(bare, toy, tmp_path, answers):
     "A new stage asked for brings its files, and is in each list of the project"
     on = made(toy, tmp_path / 'on', **answers)
     off = made(bare, tmp_path / 'off', **{**answers, 'stages': []} if 'stages' in answers else answers)
-    assert on.keys() - off.keys() == {'nbs/06_audit.ipynb', 'configs/audit/slow.yaml'}
-    last = [f for f in on if f.startswith('nbs/0')][-2]
+    assert on.keys() - off.keys() == {'nbs/20_audit.ipynb', 'configs/audit/slow.yaml'}
+    last = sorted(f for f in off if f.startswith('nbs/0'))[-1]
     lists = {'dvc.yaml', 'configs/train.yaml', 'configs/notebooks/ci.yaml', 'CONTRIBUTING.md', 'AGENTS.md', 'README.md', 'nbs/index.ipynb'}
     assert {f for f in off if on[f] != off[f]} == lists | {last}
-    assert '[06_audit](06_audit.ipynb): a second opinion.' in on[last]
-    assert yaml.safe_load(on['dvc.yaml'])['stages']['06_audit']['deps'][1] == 'toy'
+    assert '[20_audit](20_audit.ipynb): a second opinion.' in on[last]
+    assert yaml.safe_load(on['dvc.yaml'])['stages']['20_audit']['deps'][1] == 'toy'
     assert {'audit': 'slow'} in yaml.safe_load(on['configs/train.yaml'])['defaults']
     assert all('mlops-kit audit' in on[f] for f in ('AGENTS.md', 'README.md', 'nbs/index.ipynb'))

@@ -147,7 +147,7 @@ def test_full_disk(child, tmp_path):
 def terminal(child):
     "A real bash in the child, with the completion that `mlops-kit completion bash` prints"
     env = {**os.environ, **child.variables, 'PATH': f'{child.env.bin}:{os.environ["PATH"]}', 'PS1': '> ', 'TERM': 'dumb', 'CI': ''}
-    how = {'cwd': str(child.path), 'env': env, 'encoding': 'utf-8', 'timeout': 60, 'dimensions': (40, 200)}
+    how = {'cwd': str(child.path), 'env': env, 'encoding': 'utf-8', 'timeout': 180, 'dimensions': (40, 200)}
     bash = pexpect.spawn('bash', ['--norc', '--noprofile', '-i'], **how)
     bash.expect('> ')
     bash.sendline('source <(mlops-kit completion bash); echo rea""dy')

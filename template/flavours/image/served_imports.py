@@ -1,0 +1,2 @@
+from torch import nn
+from mlops_kit.signature import Field
