@@ -180,7 +180,9 @@ def pack(
     small,asked,facts = _eighth(graph, ask, arrays, expected, y, metric or measure_of(labels), labels and list(range(len(labels))))
     times = latency(({'model':model} if model else {}) | {'onnx':ask, 'int8':asked}, arrays)
     evidence = dict(parity=asdict(proof), int8=facts | dict(shipped=int8), latency=times)
-    origin = dict(run=record['id'], versions=_versions(), **{k:record.get(k) for k in ('file', 'provenance', 'config', 'overrides', 'metrics')})
+    found = known.get('evaluation') or {}
+    judged = dict(evaluation=found) if found.get('run')==record['id'] else {}
+    origin = dict(run=record['id'], versions=_versions(), **{k:record.get(k) for k in ('file', 'provenance', 'config', 'overrides', 'metrics')}, **judged)
     return write_package(folder, _shipped(graph, small, facts, int8), signature, card(signature, record, evidence, **known), origin, evidence)
 
 # %% ../nbs/31_package.ipynb #6d1f2eba

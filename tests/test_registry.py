@@ -1,0 +1,108 @@
+"A registry has one champion, whoever promotes at once and whatever is killed."
+import json
+import os
+import random
+import signal
+import sqlite3
+import subprocess
+import sys
+import time
+
+import pytest
+from onnx import TensorProto
+from onnx import helper as h
+
+from mlops_kit.package import write_package
+from mlops_kit.registry import read_log
+from mlops_kit.signature import Field, Signature, outputs_of
+
+pytestmark = pytest.mark.full
+OPEN = 'import sys; from mlops_kit.registry import Registry; print(Registry(folder=sys.argv[1]).models())'
+RESTLESS = '''
+import os, signal, sys
+sys.argv, name = sys.argv[1:], 'homes'
+import mlflow  # once, before the forks
+from mlops_kit.project import KitError
+from mlops_kit.registry import Registry
+def promote(i):
+    registry = Registry(folder=sys.argv[0])
+    print(os.getpid(), flush=True)
+    while True:
+        i += 1
+        try: registry.promote(name, 1 + i % 3, who=str(os.getpid()))
+        except KitError: pass
+        if i % 5 == 0:
+            try: registry.rollback(name)
+            except KitError: pass
+for line in sys.stdin:
+    pid = os.fork()
+    if not pid: promote(int(line))
+    while os.waitpid(pid, 0)[0] != pid: pass
+'''
+
+
+def packed(folder, factor, name='homes'):
+    "A package whose graph multiplies, without torch"
+    ins, outs = ([h.make_tensor_value_info(k, TensorProto.FLOAT, ['n'])] for k in ('size', 'value'))
+    by = h.make_node('Constant', [], ['by'], value=h.make_tensor('by', TensorProto.FLOAT, [1], [float(factor)]))
+    graph = h.make_graph([by, h.make_node('Mul', ['size', 'by'], ['value'])], name, ins, outs)
+    model = h.make_model(graph, ir_version=10, opset_imports=[h.make_opsetid('', 20)]).SerializeToString()
+    parity = {'rows': 5, 'tolerance': 1e-4, 'unit': '', 'batches': [{'batch': 1, 'calls': 5, 'max': 0., 'mean': 0.}]}
+    signature = Signature(name, 'regression', [Field('size', 'number')], outputs_of())
+    return write_package(folder, model, signature, '', {'evaluation': {'gate': {'answer': 'pass'}}}, {'parity': parity})
+
+
+@pytest.fixture
+def folder(tmp_path):
+    "A registry with three versions, registered by a process of its own"
+    code = 'import sys; from mlops_kit.registry import Registry; [Registry(folder=sys.argv[1]).register(p) for p in sys.argv[2:]]'
+    made = [packed(tmp_path / f'p{i}', i) for i in (1, 2, 3)]
+    subprocess.run([sys.executable, '-c', code, tmp_path / 'registry', *made], check=True)
+    return tmp_path / 'registry'
+
+
+def transitions(folder):
+    "The log as it lies in the database"
+    with sqlite3.connect(folder / 'registry.db') as db:
+        assert db.execute('PRAGMA integrity_check').fetchall() == [('ok',)]
+        rows = db.execute("SELECT version, value FROM model_version_tags WHERE name = 'homes.transitions' ORDER BY version").fetchall()
+    assert [v for v, _ in rows] == list(range(1, len(rows) + 1))
+    return [json.loads(value) for _, value in rows]
+
+
+@pytest.mark.xdist_group('registry')
+def test_first_use_is_shared(tmp_path):
+    "Eight processes that open a registry that is not there yet make it once, and none fails"
+    runs = [subprocess.Popen([sys.executable, '-c', OPEN, tmp_path / 'registry'], stdout=subprocess.PIPE, text=True) for _ in range(8)]
+    assert {p.communicate()[0].strip() for p in runs} == {'[]'}
+
+
+@pytest.mark.parametrize('kills', [50, pytest.param(450, marks=pytest.mark.soak)])
+@pytest.mark.xdist_group('registry')
+def test_kills_leave_one_champion(folder, kills):
+    "After each SIGKILL of a process that promotes and rolls back the log is whole, and each champion replaced whom it meant to"
+    rng = random.Random(kills)
+    with subprocess.Popen([sys.executable, '-c', RESTLESS, folder], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as forker:
+        for i in range(kills):
+            print(i, file=forker.stdin, flush=True)
+            pid = int(forker.stdout.readline())
+            time.sleep(rng.uniform(0, .5))
+            os.kill(pid, signal.SIGKILL)
+        forker.stdin.close()
+    state, told = read_log(transitions(folder))
+    done = [t for t in told if not t['void']]
+    assert all(t['expects'] == t['before'] for t in done)
+    assert state.champion in (1, 2, 3)
+    assert len(done) > kills
+
+
+@pytest.mark.xdist_group('registry')
+def test_whoever_looks_mends_the_aliases(folder):
+    "What a killed promotion could not tell MLflow, the next one does; both agree then"
+    from mlops_kit.registry import Registry
+    registry = Registry(folder=folder)
+    registry.promote('homes', 1)
+    registry.client.delete_registered_model_alias('homes', 'champion')
+    registry.promote('homes', 2, to='challenger')
+    seen = [int(registry.client.get_model_version_by_alias('homes', a).version) for a in ('champion', 'challenger')]
+    assert seen == [1, 2]
