@@ -16,7 +16,6 @@ from mlops_kit.package import write_package
 from mlops_kit.registry import read_log
 from mlops_kit.signature import Field, Signature, outputs_of
 
-pytestmark = pytest.mark.full
 OPEN = 'import sys; from mlops_kit.registry import Registry; print(Registry(folder=sys.argv[1]).models())'
 RESTLESS = '''
 import os, signal, sys
@@ -70,6 +69,7 @@ def transitions(folder):
     return [json.loads(value) for _, value in rows]
 
 
+@pytest.mark.full
 @pytest.mark.xdist_group('registry')
 def test_first_use_is_shared(tmp_path):
     "Eight processes that open a registry that is not there yet make it once, and none fails"
@@ -77,7 +77,7 @@ def test_first_use_is_shared(tmp_path):
     assert {p.communicate()[0].strip() for p in runs} == {'[]'}
 
 
-@pytest.mark.parametrize('kills', [50, pytest.param(450, marks=pytest.mark.soak)])
+@pytest.mark.parametrize('kills', [pytest.param(50, marks=pytest.mark.full), pytest.param(450, marks=pytest.mark.soak)])
 @pytest.mark.xdist_group('registry')
 def test_kills_leave_one_champion(folder, kills):
     "After each SIGKILL of a process that promotes and rolls back the log is whole, and each champion replaced whom it meant to"
@@ -96,6 +96,7 @@ def test_kills_leave_one_champion(folder, kills):
     assert len(done) > kills
 
 
+@pytest.mark.full
 @pytest.mark.xdist_group('registry')
 def test_whoever_looks_mends_the_aliases(folder):
     "What a killed promotion could not tell MLflow, the next one does; both agree then"
