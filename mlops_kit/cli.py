@@ -695,7 +695,7 @@ def models_diff(model:str=_model, a:int=_version, b:int=_version, registry:str=_
     "Say what is not the same in two versions: metrics, config, data, commit, fields"
     rows = _registry(registry).diff(model, a, b)
     if as_json: return _json(rows)
-    if rows: _table([r.values() for r in rows], '', a, b)
+    if rows: _table([r.values() for r in rows], '', str(a), str(b))
     else: print('nothing differs')
 
 @verb('mlops-kit models lineage digits --picture lineage.png', on=models, name='lineage')

@@ -73,6 +73,7 @@ def test_packages_answer_as_the_model(request, kit, project_env, wheel, tmp_path
     own = bool(given[0])
     env = project_env if own else request.getfixturevalue('children')(given[1].get('task', 'image')).env  # with what its data come in
     child = packaged(kit, env, wheel, tmp_path / 'sent', *given[0], **given[1])
+    assert 'from the model on' in child.kit('package out=build/ci').stdout
     child.python(SAY)
     assert float(child.python(ASK)) < 1e-4
     assert 'Nobody wrote down' not in (child.path / 'build/ci/package/card.md').read_text()

@@ -7,8 +7,10 @@ import sqlite3
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
+from helpers import sh
 from onnx import TensorProto
 from onnx import helper as h
 
@@ -48,7 +50,8 @@ def packed(folder, factor, name='homes'):
     model = h.make_model(graph, ir_version=10, opset_imports=[h.make_opsetid('', 20)]).SerializeToString()
     parity = {'rows': 5, 'tolerance': 1e-4, 'unit': '', 'batches': [{'batch': 1, 'calls': 5, 'max': 0., 'mean': 0.}]}
     signature = Signature(name, 'regression', [Field('size', 'number')], outputs_of())
-    return write_package(folder, model, signature, '', {'evaluation': {'gate': {'answer': 'pass'}}}, {'parity': parity})
+    origin = {'evaluation': {'gate': {'answer': 'pass'}}, 'metrics': {'rmse': factor}}
+    return write_package(folder, model, signature, '', origin, {'parity': parity})
 
 
 @pytest.fixture
@@ -107,3 +110,18 @@ def test_whoever_looks_mends_the_aliases(folder):
     registry.promote('homes', 2, to='challenger')
     seen = [int(registry.client.get_model_version_by_alias('homes', a).version) for a in ('champion', 'challenger')]
     assert seen == [1, 2]
+
+
+VERBS = {'list': '3', 'show homes': 'pass', 'promote homes 1 --why first': 'promoted 1', 'promote homes 2 --to challenger': 'challenger 2',
+         'promote homes 2': 'promoted 2', 'rollback homes': 'champion is 1 again', 'retire homes 2': 'retired 2', 'history homes': 'first',
+         'diff homes 1 3': 'metrics', 'lineage homes --picture lineage.png': 'champion'}
+
+
+@pytest.mark.full
+@pytest.mark.xdist_group('registry')
+def test_verbs(folder):
+    "Each verb of `mlops-kit models` does what it says, in the folder that has the registry"
+    kit = Path(sys.executable).parent / 'mlops-kit'
+    for words, says in VERBS.items():
+        assert says in sh([kit, 'models', *words.split()], cwd=folder.parent).stdout, words
+    assert (folder.parent / 'lineage.png').stat().st_size > 5000
