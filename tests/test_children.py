@@ -120,7 +120,7 @@ def test_workflows_are_clean(child):
     assert sum(len(job['steps']) for flow in flows for job in flow['jobs'].values()) <= 8
 
 
-@pytest.mark.soak
+@pytest.mark.full
 def test_chapters_in_full(child, flavour):
     "Every chapter passes in full, the model beats its baseline by an interval that excludes zero, and the gate lets it go on"
     child.kit('run nbs')

@@ -9,9 +9,8 @@ import pytest
 from children import FLAVOURS, Child, git, new_project
 
 FOUND = edits.edits()
-OFTEN = '01_feature 04_loss 08_chapter 09_slice 12_without'.split()  # one of each kind
-GROUPS = [pytest.param(name, marks=[pytest.mark.xdist_group(e.project), pytest.mark.full if name in OFTEN else pytest.mark.soak])
-          for name, e in FOUND.items()]
+GROUPS = [pytest.param(name, marks=pytest.mark.xdist_group(e.project)) for name, e in FOUND.items()]
+pytestmark = pytest.mark.full
 
 
 @pytest.fixture(scope='module')

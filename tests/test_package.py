@@ -62,11 +62,10 @@ def given(request, tmp_path):
     return ['--data', file, '--target', target], {'task': task}
 
 
-OFTEN = ['image', 'text', 'unicode', 'own series']  # the others are of the same kinds
-SENT = [pytest.param(name, marks=[pytest.mark.xdist_group(name), pytest.mark.full if name in OFTEN else pytest.mark.soak])
-        for name in [*FLAVOURS, *OWN]]
+SENT = [pytest.param(name, marks=pytest.mark.xdist_group(name)) for name in [*FLAVOURS, *OWN]]
 
 
+@pytest.mark.full
 @pytest.mark.parametrize('given', SENT, indirect=True)
 def test_packages_answer_as_the_model(request, kit, project_env, wheel, tmp_path, given):
     "Rows as one would send them get the model's answers, where nothing but numpy and onnxruntime can be imported"
