@@ -16,7 +16,7 @@ def read_scope(
 )->str: # Markdown, or '' where there is none
     "The section *Scope* of a project's index"
     try: cells = json.loads(Path(index).read_text(encoding='utf-8'))['cells']
-    except (OSError, ValueError, KeyError): return ''
+    except FileNotFoundError: return ''
     lines = '\n\n'.join(''.join(c['source']) for c in cells if c['cell_type']=='markdown').splitlines()
     heads = [i for i,l in enumerate(lines) if l.startswith(('# ', '## '))]
     begin = next((i for i in heads if lines[i].strip().lower()=='## scope'), None)

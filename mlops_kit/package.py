@@ -9,13 +9,12 @@ __all__ = ['FILES', 'SUMS', 'package_id', 'write_package', 'verify_package', 'Pa
 # %% ../nbs/31_package.ipynb #ad72c91f
 import json, os, shutil
 from dataclasses import asdict, dataclass
-from hashlib import sha256
 from pathlib import Path
 from uuid import uuid4
 from .adopt import adopt_onnx
 from .card import card, read_scope
 from .export import export_onnx
-from .project import InputError, KitError, find_root, kit_version, need, settings
+from .project import InputError, KitError, _file_sha, find_root, kit_version, need, settings, write_json
 from .proof import latency, open_graph, prove, quantise
 from .signature import Signature, contract_fields, from_rows, from_table, load_signature, name_of, outputs_of, save_signature
 
@@ -23,17 +22,13 @@ from .signature import Signature, contract_fields, from_rows, from_table, load_s
 FILES = 'model.onnx', 'signature.json', 'card.md', 'provenance.json', 'proof.json'
 SUMS = 'SHA256SUMS'
 
-def _digest(path): return sha256(Path(path).read_bytes()).hexdigest()
-
 def package_id(
     folder, # Of a package
 )->str: # 12 hexadecimal digits
     "Name a package by all that is in it"
-    return _digest(Path(folder)/SUMS)[:12]
+    return _file_sha(Path(folder)/SUMS)[:12]
 
 # %% ../nbs/31_package.ipynb #84e301ab
-def _json(x): return (json.dumps(x, indent=1, ensure_ascii=False, default=str)+'\n').encode()
-
 def _replace(new, folder):
     old = folder.with_name(f'.{folder.name}.{uuid4().hex[:8]}')
     if folder.exists(): os.rename(folder, old)
@@ -63,8 +58,9 @@ def write_package(
     new = folder.with_name(f'.{folder.name}.{uuid4().hex[:8]}')
     try:
         save_signature(signature, new/'signature.json')
-        for name,data in {'model.onnx':graph, 'card.md':card.encode(), 'provenance.json':_json(provenance), 'proof.json':_json(proof)}.items(): (new/name).write_bytes(data)
-        (new/SUMS).write_text(''.join(f'{_digest(new/f)}  {f}\n' for f in FILES), encoding='utf-8')
+        write_json(new/'provenance.json', provenance), write_json(new/'proof.json', proof)
+        (new/'model.onnx').write_bytes(graph), (new/'card.md').write_text(card, encoding='utf-8')
+        (new/SUMS).write_text(''.join(f'{_file_sha(new/f)}  {f}\n' for f in FILES), encoding='utf-8')
         _replace(new, folder)
     finally: shutil.rmtree(new, ignore_errors=True)
     return folder
@@ -86,13 +82,11 @@ def verify_package(
     if lacks: raise InputError(f'{folder/SUMS} does not list {", ".join(lacks)}: the package is damaged')
     there = {p.name for p in folder.iterdir()}-{SUMS}
     if more := sorted(there-set(sums)): raise InputError(f'{folder} has files that are not listed: {", ".join(more)}')
-    bad = [f'{f} is missing' if f not in there else f'{f} is not the file that was written' for f,d in sums.items() if f not in there or _digest(folder/f)!=d]
+    bad = [f'{f} is missing' if f not in there else f'{f} is not the file that was written' for f,d in sums.items() if f not in there or _file_sha(folder/f)!=d]
     if bad: raise InputError(f'{folder}: {"; ".join(bad)}')
     return package_id(folder)
 
 # %% ../nbs/31_package.ipynb #c9eb1e0e
-def _plain(a): return a.tolist()
-
 @dataclass(frozen=True)
 class Package:
     "A model that can be asked"
@@ -102,8 +96,8 @@ class Package:
     folder:Path
 
     def _answers(self, said):
-        if not self.signature.labels: return [dict(value=v) for v in _plain(said['value'])]
-        return [dict(label=l, probability=dict(zip(self.signature.labels, p))) for l,p in zip(_plain(said['label']), _plain(said['probability']))]
+        if not self.signature.labels: return [dict(value=v) for v in said['value'].tolist()]
+        return [dict(label=l, probability=dict(zip(self.signature.labels, p))) for l,p in zip(said['label'].tolist(), said['probability'].tolist())]
 
     def predict(self,
         rows:list, # Dicts of name to value, as the signature says
@@ -192,8 +186,9 @@ def _contract(path):
     return load_contract(path)
 
 def _known(cfg, root):
-    try: found = json.loads((Path(cfg.reports)/'evaluation.json').read_text(encoding='utf-8'))
-    except (OSError, ValueError): found = None
+    file = Path(cfg.reports)/'evaluation.json'
+    try: found = json.loads(file.read_text(encoding='utf-8')) if file.is_file() else None
+    except ValueError as e: raise InputError(f'{file} is damaged: {e}; type: mlops-kit run nbs/05_evaluate.ipynb --force') from None
     top = settings(root)
     licence,index = top.get('license', ''),root/top.get('nbs_path', 'nbs')/'index.ipynb'
     return dict(evaluation=found, metric=(found or {}).get('metric'), scope=read_scope(index), about=top.get('description', ''), licence='' if licence.startswith('LicenseRef') else licence)
@@ -282,5 +277,5 @@ def package_onnx(
     graph,signature = adopt_onnx(file, contract_fields(terms), name, labels)
     expected = _said_of(said, labels, len(table))
     data = dict(path=str(rows), fingerprint=fingerprint(table))
-    record = dict(id=f'sha256:{_digest(file)}', file=Path(file).name, provenance=dict(data=data))
+    record = dict(id=f'sha256:{_file_sha(file)}', file=Path(file).name, provenance=dict(data=data))
     return pack(graph, signature, from_table(table, signature.inputs), expected, _true(table, terms, labels), record, folder, say=say, contract=terms, **more)

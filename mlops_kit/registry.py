@@ -6,7 +6,7 @@
 __all__ = ['ALIASES', 'NOW', 'State', 'read_log', 'Registry', 'plot_lineage']
 
 # %% ../nbs/32_registry.ipynb #bb2934f0
-import json, logging, os, shutil, time, warnings
+import json, logging, os, re, shutil, time, warnings
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
@@ -197,7 +197,7 @@ def _register(self:Registry,
     made = load_package(package)
     name = made.signature.model
     _require_proof(made)
-    if name.endswith(_LOG) or set(name)&set('/:%"\''): raise InputError(f'{name!r} is no name for a model: without / : % and quotes, please')
+    if name.endswith(_LOG) or not re.fullmatch(r'\w[\w .-]{0,200}', name): raise InputError(f'{name!r} is no name for a model: letters, digits, blanks, . _ and -, please')
     self._keep(made)
     there = next((r['number'] for r in self._rows(name) if r['package']==made.id), None)
     if there: return there
@@ -342,17 +342,14 @@ def _note_deployment(self:Registry,
 Registry.note_deployment = _note_deployment
 
 # %% ../nbs/32_registry.ipynb #a60f1f2f
-def _flat(x, name=''):
-    if isinstance(x, dict) and x: return {k:v for key,y in x.items() for k,v in _flat(y, f'{name}.{key}'.strip('.')).items()}
-    return {name:x}
-
 def _facts(self, name, number):
+    from mlops_kit.compare import _flat
     row = self._version(name, number)
     place = self.folder/'packages'/name/row['package']
     made = load_package(place)
     origin = made.read('provenance.json')
     told = dict(metrics=origin.get('metrics'), config=origin.get('config'), data=row['data'], commit=row['commit'], run=row['run'], gate=row['gate'])
-    return _flat(told | dict(inputs={f.name:f.kind for f in made.signature.inputs}, bytes=(place/'model.onnx').stat().st_size))
+    return dict(_flat(told | dict(inputs={f.name:f.kind for f in made.signature.inputs}, bytes=(place/'model.onnx').stat().st_size)))
 
 def _diff(self:Registry,
     name:str, # Of the model

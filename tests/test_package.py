@@ -36,7 +36,7 @@ from mlops_kit.package import load_package
 from mlops_kit.train import load_best
 from untidy.data import spell
 names = ['Côte d\\u2019Ivoire', '  San   Marino ', 'Alpha - Beta', 'Saar\\u00adbrücken', 'İZMİR', 'X', '?', '-', '...']
-names += ['\\u03a9, \\u6771\\u4eac', 'a' * 60, 'b ' * 40]
+names += ['Co\\u0302te', '\\u03a9, \\u6771\\u4eac', 'a' * 60, 'b ' * 40]
 cfg = compose(['out=build/ci'])
 data, model = instantiate(cfg.data), load_best(cfg.models)
 want = model.predict(data.encode(spell(pd.DataFrame(dict(name=names)))))
