@@ -124,7 +124,7 @@ def load_package(
 def _lost(y, small, large, metric, labels):
     from mlops_kit.evaluate import compare
     c = compare(y, small, large, metric, labels=labels)
-    return dict(verdict=c.verdict, difference=dict(value=c.difference.value, low=c.difference.low, high=c.difference.high), said=f'{c.verdict} in {metric} by {c.difference}')
+    return dict(verdict=c.verdict, difference=dict(value=c.difference.value, low=c.difference.low, high=c.difference.high), said=f'{c.verdict} in {metric}: {c.difference}')
 
 def measure_of(
     labels, # Names of the classes, or none

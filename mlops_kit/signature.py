@@ -112,9 +112,7 @@ def load_signature(
     return Signature(d['model'], d['task'], ins, outs)
 
 # %% ../nbs/26_signature.ipynb #0a98c8b9
-def composed(
-    text:str,
-)->str:
+def composed(text:str)->str:
     "Text in Unicode's form NFC"
     return normalize('NFC', text)
 
