@@ -4,11 +4,11 @@
 
 # %% auto #0
 __all__ = ['FILES', 'SUMS', 'package_id', 'write_package', 'verify_package', 'Package', 'load_package', 'measure_of', 'pack',
-           'arrays_of', 'package', 'package_onnx']
+           'arrays_of', 'package', 'package_onnx', 'toy_package']
 
 # %% ../nbs/31_package.ipynb #ad72c91f
 import json, os, shutil
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from uuid import uuid4
 from .adopt import adopt_onnx
@@ -16,7 +16,8 @@ from .card import card, read_scope
 from .export import export_onnx
 from .project import InputError, KitError, _file_sha, find_root, kit_version, need, settings, write_json
 from .proof import latency, open_graph, prove, quantise
-from .signature import Signature, contract_fields, from_rows, from_table, load_signature, name_of, outputs_of, save_signature
+from .signature import (DTYPES, Field, Signature, contract_fields, example_row, from_rows, from_table, load_signature, name_of,
+    outputs_of, save_signature)
 
 # %% ../nbs/31_package.ipynb #de6c4842
 FILES = 'model.onnx', 'signature.json', 'card.md', 'provenance.json', 'proof.json'
@@ -177,6 +178,7 @@ def pack(
     found = known.get('evaluation') or {}
     judged = dict(evaluation=found) if found.get('run')==record['id'] else {}
     origin = dict(run=record['id'], versions=_versions(), **{k:record.get(k) for k in ('file', 'provenance', 'config', 'overrides', 'metrics')}, **judged)
+    signature = replace(signature, example=example_row(arrays, signature.inputs))
     return write_package(folder, _shipped(graph, small, facts, int8), signature, card(signature, record, evidence, **known), origin, evidence)
 
 # %% ../nbs/31_package.ipynb #6d1f2eba
@@ -279,3 +281,28 @@ def package_onnx(
     data = dict(path=str(rows), fingerprint=fingerprint(table))
     record = dict(id=f'sha256:{_file_sha(file)}', file=Path(file).name, provenance=dict(data=data))
     return pack(graph, signature, from_table(table, signature.inputs), expected, _true(table, terms, labels), record, folder, say=say, contract=terms, **more)
+
+# %% ../nbs/31_package.ipynb #3d654cf6
+def _toy_graph(fields, factor):
+    from onnx import TensorProto, helper as h
+    kinds = dict(float32=TensorProto.FLOAT, object=TensorProto.STRING, int64=TensorProto.INT64)
+    ins = [h.make_tensor_value_info(f.name, kinds[DTYPES[f.dtype]], ['batch', *f.shape]) for f in fields]
+    by = h.make_node('Constant', [], ['by'], value=h.make_tensor('by', TensorProto.FLOAT, [1], [float(factor)]))
+    steps = [by, h.make_node('Mul', [fields[0].name, 'by'], ['value'])]
+    graph = h.make_graph(steps, 'toy', ins, [h.make_tensor_value_info('value', TensorProto.FLOAT, ['batch'])])
+    return h.make_model(graph, ir_version=10, opset_imports=[h.make_opsetid('', 20)]).SerializeToString()
+
+def toy_package(
+    folder, # To write to
+    factor:float=2, # That the first field is multiplied by
+    name:str='toy', # Of the model
+    fields:list=None, # Of `Field`; by default a number `size` of at least 0
+    gate='pass', # What the gate said: `pass`, or a list of reasons
+    proof:bool=True, # With a proof, as `register` asks for
+)->Path: # The folder
+    "A package that needs no training, to try things with"
+    fields = fields or [Field('size', 'number', min=0)]
+    signature = Signature(name, 'regression', fields, outputs_of(), {f.name:3 if f is fields[0] else None for f in fields})
+    origin = dict(run=f'toy-{factor}', provenance=dict(commit='c0ffee', data=dict(fingerprint='f00d')), evaluation=dict(gate=dict(answer=gate)), metrics=dict(rmse=factor))
+    same = dict(rows=5, tolerance=1e-4, unit='', batches=[dict(batch=1, calls=5, max=0., mean=0.)]) if proof else {}
+    return write_package(folder, _toy_graph(fields, factor), signature, f'# {name}', origin, dict(parity=same))

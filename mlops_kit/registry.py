@@ -55,10 +55,11 @@ def read_log(
     log:list, # Transitions, in order
 )->tuple: # The `State`, and the log with `void` (why, or None) and the champion `before` and `after`
     "Say where transitions lead, and which of them were void"
-    s,told = State(),[]
+    s,told,seen = State(),[],set()
     for t in log:
-        before,why = s.champion,_objection(s, t)
+        before,why = s.champion,'it was written twice' if t.get('id') in seen else _objection(s, t)
         if not why: _apply(s, t)
+        seen |= {t['id']} if 'id' in t else set()
         told.append(t | dict(void=why, before=before, after=s.champion))
     return s,told
 
@@ -89,7 +90,7 @@ def _again(call, *args, patience=60, **kw):
     while True:
         try: return call(*args, **kw)
         except MlflowException as e:
-            busy = any(t in str(e) for t in ('database is locked', 'Giving up after', 'deadlock', 'could not serialize'))
+            busy = any(t in str(e) for t in ('database is locked', 'Giving up after', 'deadlock', 'could not serialize', 'UNIQUE constraint', 'UniqueViolation'))
             if not busy or time.monotonic()>end: raise
         time.sleep(wait)
         wait = min(1, 2*wait)
@@ -217,17 +218,21 @@ def _state(self:Registry, name)->State:
     return read_log(self._rows(name+_LOG))[0]
 
 def _set_aliases(self:Registry, name):
-    state,there = self.state(name),self._ask('get_registered_model', name).aliases
-    for alias in ALIASES:
-        v = getattr(state, alias)
-        if v is not None and str(there.get(alias))!=str(v): self._ask('set_registered_model_alias', name, alias, str(v))
-        if v is None and alias in there: self._ask('delete_registered_model_alias', name, alias)
+    done = None
+    while (state := self.state(name))!=done:
+        there = self._ask('get_registered_model', name).aliases
+        for alias in ALIASES:
+            v = getattr(state, alias)
+            if v is not None and str(there.get(alias))!=str(v): self._ask('set_registered_model_alias', name, alias, str(v))
+            if v is None and alias in there: self._ask('delete_registered_model_alias', name, alias)
+        done = state
 
 def _move(self:Registry, name, to, version, expects, who, why, **more):
     row = dict(id=uuid4().hex, to=to, version=version, expects=expects, who=who or _me(), why=why, time=_now(), **more)
     self._add(name+_LOG, f'transition:{row["id"]}', row)
     mine = next(t for t in read_log(self._rows(name+_LOG))[1] if t['id']==row['id'])
-    self._set_aliases(name)
+    try: self._set_aliases(name)
+    except KitError as e: logging.getLogger(__name__).warning('%s: the aliases lag behind until the next transition: %s', name, e)
     if mine['void']: raise KitError(f'{name}: nothing changed; {mine["void"]}')
     return mine
 

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['DTYPES', 'LARGEST', 'Field', 'name_of', 'contract_fields', 'Signature', 'outputs_of', 'save_signature',
-           'load_signature', 'composed', 'RowsError', 'from_rows', 'from_table', 'to_rows']
+           'load_signature', 'composed', 'RowsError', 'from_rows', 'from_table', 'to_rows', 'example_row']
 
 # %% ../nbs/26_signature.ipynb #e4a33bcf
 import json, math
@@ -77,6 +77,7 @@ class Signature:
     task:str # `classification` or `regression`
     inputs:list # Of `Field`
     outputs:list # Of `Field`
+    example:dict=None # A row that it answers, name to value
     version:int=1 # Of this format
 
     @property
@@ -97,7 +98,7 @@ def save_signature(
 )->Path: # The file
     "Write a signature"
     return write_json(path, dict(version=signature.version, model=signature.model, task=signature.task,
-        inputs=[_set(f) for f in signature.inputs], outputs=[_set(f) for f in signature.outputs]))
+        inputs=[_set(f) for f in signature.inputs], outputs=[_set(f) for f in signature.outputs], **({'example':signature.example} if signature.example else {})))
 
 def load_signature(
     path, # A file that `save_signature` wrote
@@ -109,7 +110,7 @@ def load_signature(
     known = [f.name for f in fields(Field)]
     try: ins,outs = [[Field(**{k:v for k,v in f.items() if k in known}) for f in d[k]] for k in ('inputs', 'outputs')]
     except (KeyError, TypeError, AttributeError) as e: raise InputError(f'{path} is no signature: {e}') from None
-    return Signature(d['model'], d['task'], ins, outs)
+    return Signature(d['model'], d['task'], ins, outs, d.get('example'))
 
 # %% ../nbs/26_signature.ipynb #0a98c8b9
 def composed(text:str)->str:
@@ -232,3 +233,19 @@ def to_rows(
     "The rows that would be sent for these arrays"
     n = len(next(iter(arrays.values())))
     return [{f.name:_nested(f, arrays[f.name][i]) for f in inputs} for i in range(n)]
+
+# %% ../nbs/26_signature.ipynb #3cf92896
+_ANY = dict(number=0, integer=0, boolean=False, text='text', date='2024-02-29')
+
+def _anybody(f):
+    if f.nullable and not f.shape: return None
+    one = f.categories[0] if f.categories else f.min if f.min is not None else f.max if f.max is not None else _ANY.get(f.dtype, '')
+    return np.full(f.shape, one).tolist() if f.shape else one
+
+def example_row(
+    arrays:dict, # As from `from_table`
+    inputs:list, # Of `Field`
+)->dict: # Name to what JSON can say
+    "The first row, without what is personal in it"
+    row = to_rows({k:v[:1] for k,v in arrays.items()}, inputs)[0]
+    return row | {f.name:_anybody(f) for f in inputs if f.pii}

@@ -11,12 +11,9 @@ from pathlib import Path
 
 import pytest
 from helpers import sh
-from onnx import TensorProto
-from onnx import helper as h
 
-from mlops_kit.package import write_package
+from mlops_kit.package import toy_package
 from mlops_kit.registry import read_log
-from mlops_kit.signature import Field, Signature, outputs_of
 
 OPEN = 'import sys; from mlops_kit.registry import Registry; print(Registry(folder=sys.argv[1]).models())'
 RESTLESS = '''
@@ -42,23 +39,11 @@ for line in sys.stdin:
 '''
 
 
-def packed(folder, factor, name='homes'):
-    "A package whose graph multiplies, without torch"
-    ins, outs = ([h.make_tensor_value_info(k, TensorProto.FLOAT, ['n'])] for k in ('size', 'value'))
-    by = h.make_node('Constant', [], ['by'], value=h.make_tensor('by', TensorProto.FLOAT, [1], [float(factor)]))
-    graph = h.make_graph([by, h.make_node('Mul', ['size', 'by'], ['value'])], name, ins, outs)
-    model = h.make_model(graph, ir_version=10, opset_imports=[h.make_opsetid('', 20)]).SerializeToString()
-    parity = {'rows': 5, 'tolerance': 1e-4, 'unit': '', 'batches': [{'batch': 1, 'calls': 5, 'max': 0., 'mean': 0.}]}
-    signature = Signature(name, 'regression', [Field('size', 'number')], outputs_of())
-    origin = {'evaluation': {'gate': {'answer': 'pass'}}, 'metrics': {'rmse': factor}}
-    return write_package(folder, model, signature, '', origin, {'parity': parity})
-
-
 @pytest.fixture
 def folder(tmp_path):
     "A registry with three versions, registered by a process of its own"
     code = 'import sys; from mlops_kit.registry import Registry; [Registry(folder=sys.argv[1]).register(p) for p in sys.argv[2:]]'
-    made = [packed(tmp_path / f'p{i}', i) for i in (1, 2, 3)]
+    made = [toy_package(tmp_path / f'p{i}', i, 'homes') for i in (1, 2, 3)]
     subprocess.run([sys.executable, '-c', code, tmp_path / 'registry', *made], check=True)
     return tmp_path / 'registry'
 
