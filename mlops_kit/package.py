@@ -16,7 +16,7 @@ from .card import card, read_scope
 from .export import export_onnx
 from .project import InputError, KitError, _file_sha, find_root, kit_version, need, settings, write_json
 from .proof import latency, open_graph, prove, quantise
-from .signature import (DTYPES, Field, Signature, contract_fields, example_row, from_rows, from_table, load_signature, name_of,
+from .signature import (DTYPES, Field, Signature, any_value, contract_fields, example_row, from_rows, from_table, load_signature, name_of,
     outputs_of, save_signature)
 
 # %% ../nbs/31_package.ipynb #de6c4842
@@ -302,7 +302,7 @@ def toy_package(
 )->Path: # The folder
     "A package that needs no training, to try things with"
     fields = fields or [Field('size', 'number', min=0)]
-    signature = Signature(name, 'regression', fields, outputs_of(), {f.name:3 if f is fields[0] else None for f in fields})
+    signature = Signature(name, 'regression', fields, outputs_of(), {f.name:3 if f is fields[0] else any_value(f) for f in fields})
     origin = dict(run=f'toy-{factor}', provenance=dict(commit='c0ffee', data=dict(fingerprint='f00d')), evaluation=dict(gate=dict(answer=gate)), metrics=dict(rmse=factor))
     same = dict(rows=5, tolerance=1e-4, unit='', batches=[dict(batch=1, calls=5, max=0., mean=0.)]) if proof else {}
     return write_package(folder, _toy_graph(fields, factor), signature, f'# {name}', origin, dict(parity=same))

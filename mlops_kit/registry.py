@@ -207,7 +207,7 @@ def _register(self:Registry,
     data = known.get('data') or {}
     row = dict(package=made.id, run=origin.get('run'), commit=known.get('commit'), data=data.get('fingerprint') if isinstance(data, dict) else data,
         gate=(origin.get('evaluation') or {}).get('gate', {}).get('answer'), metrics=origin.get('metrics') or {}, who=who or _me(), why=why, time=_now())
-    return self._add(name, f'package:{made.id}', row)
+    return self._add(name, f'package:/{made.id}', row)
 
 Registry.register = _register
 
@@ -229,7 +229,7 @@ def _set_aliases(self:Registry, name):
 
 def _move(self:Registry, name, to, version, expects, who, why, **more):
     row = dict(id=uuid4().hex, to=to, version=version, expects=expects, who=who or _me(), why=why, time=_now(), **more)
-    self._add(name+_LOG, f'transition:{row["id"]}', row)
+    self._add(name+_LOG, f'transition:/{row["id"]}', row)
     mine = next(t for t in read_log(self._rows(name+_LOG))[1] if t['id']==row['id'])
     try: self._set_aliases(name)
     except KitError as e: logging.getLogger(__name__).warning('%s: the aliases lag behind until the next transition: %s', name, e)
