@@ -10,7 +10,7 @@ import html, json
 from math import nextafter
 from .frame import SHARED
 from .project import kit_version
-from .signature import LARGEST, WHOLE, Signature
+from .signature import LARGEST, WHOLE, Signature, any_value
 
 # %% ../nbs/34_openapi.ipynb #eb8ee389
 def _names(f): return [*f.categories, *(int(c) for c in f.categories if c.lstrip('-').isdigit() and str(int(c))==c)]
@@ -86,6 +86,8 @@ def _paths(signature, predict):
 # %% ../nbs/34_openapi.ipynb #69444176
 _HEADERS = {'x-request-id':'Comes back, and is the id in the prediction log', 'x-request-key':'Whoever sends the same is answered by the same version'}
 
+def _example(signature): return dict(rows=[signature.example or {f.name:any_value(f) for f in signature.inputs}])
+
 def openapi(
     signature:Signature,
     version:str, # That answers
@@ -95,8 +97,7 @@ def openapi(
     at = '#/components/schemas/'
     rows = dict(type='object', required=['rows'], additionalProperties=False, properties=dict(rows=dict(type='array', minItems=1, items={'$ref':f'{at}Row'})))
     said = dict(id=_STRING, model=_STRING, version=_STRING, predictions=dict(type='array', items={'$ref':f'{at}Prediction'}))
-    example = dict(example=dict(rows=[signature.example])) if signature.example else {}
-    predict = _post('Ask with rows', 'predict', rows, dict(type='object', properties=said, required=[*said]), 'A prediction for each row', **example)
+    predict = _post('Ask with rows', 'predict', rows, dict(type='object', properties=said, required=[*said]), 'A prediction for each row', example=_example(signature))
     predict['post']['parameters'] = [{'in':'header', 'name':n, 'schema':_STRING, 'description':d} for n,d in _HEADERS.items()]
     parts = dict(schemas=dict(Row=_object(signature.inputs), Prediction=_answer(signature), Problem=_PROBLEM))
     if keys: parts['securitySchemes'] = dict(key={'type':'apiKey', 'name':'x-api-key', 'in':'header'})
@@ -147,8 +148,8 @@ def docs_page(
     keys:bool=False, # Must a key be sent?
 )->str: # HTML
     "A page on which one can ask"
-    name,row = html.escape(signature.model),json.dumps(dict(rows=[signature.example or {}]), indent=2, ensure_ascii=False)
-    if len(row)>4000: row = json.dumps(dict(rows=[signature.example]), ensure_ascii=False) # A picture
+    name,row = html.escape(signature.model),json.dumps(_example(signature), indent=2, ensure_ascii=False)
+    if len(row)>4000: row = json.dumps(_example(signature), ensure_ascii=False) # A picture
     key = '<input id="key" type="password" placeholder="API key" aria-label="API key" autocomplete="off">' if keys else ''
     links = ' · '.join(f'<a href="{at}">{text}</a>' for at,text in (('/card', 'model card'), ('/openapi.json', 'OpenAPI'), ('/signature', 'signature'), ('/health', 'health'), ('/metrics', 'metrics')))
     return f'''<!doctype html><html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width,initial-scale=1"><title>{name}</title><style>{SHARED}{_STYLE}</style></head>

@@ -57,12 +57,10 @@ class _Out:
 
 # %% ../nbs/36_predict.ipynb #86b3647c
 def _log(log, arrays, said, made, place, first, run, took):
-    stamp,inputs,n = now(),made.signature.inputs,len(next(iter(arrays.values())))
-    who = dict(time=stamp, version=place.version, package=place.package, role='batch', ms=round(1000*took/n, 3))
-    def records():
-        hide = hide_personal(inputs)
-        for i,(row,p) in enumerate(zip(to_rows(arrays, inputs), made._answers(said)), first): yield dict(id=f'{run}/{i}', **who, features=hide(row), prediction=p)
-    log.put(records, n)
+    inputs,hide,n = made.signature.inputs,hide_personal(made.signature.inputs),len(next(iter(arrays.values())))
+    who = dict(time=now(), version=place.version, package=place.package, role='batch', ms=round(1000*took/n, 3))
+    asked = zip(to_rows(arrays, inputs), made._answers(said))
+    log.put([dict(id=f'{run}/{i}', **who, features=hide(row), prediction=p) for i,(row,p) in enumerate(asked, first)])
     if not log.flush(): raise KitError(f'the prediction log cannot be written: {log.failed}')
 
 def _each(file, made, place, rows, log, run): # Yields tables with answers

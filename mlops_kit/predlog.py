@@ -33,6 +33,7 @@ class _Segment:
         self.hour = _hour()
         self.path = folder/f'{self.hour}-{os.getpid()}-{uuid4().hex[:4]}.jsonl'
         self.fd,self.size = os.open(self.path, os.O_WRONLY|os.O_CREAT|os.O_APPEND, 0o640),0
+        self.whole = True # Ends it with the end of a line?
 
     def write(self, data):
         try:
@@ -40,11 +41,15 @@ class _Segment:
             while done<len(data): done += os.write(self.fd, data[done:])
             os.fsync(self.fd)
         except OSError:
+            self.whole = False
             os.ftruncate(self.fd, self.size)
+            self.whole = True
             raise
         self.size += len(data)
 
-    def close(self): os.close(self.fd)
+    def close(self):
+        os.close(self.fd)
+        if not self.size: self.path.unlink()
 
 def _hour(): return datetime.now(timezone.utc).strftime('%Y-%m-%dT%H')
 
@@ -55,41 +60,46 @@ class PredictionLog:
         folder, # Files go to a folder of the model in it
         model:str, # Its name
         most:int=20_000, # Records that may wait; more are dropped, and counted
-        every:float=.2, # Seconds between two writes
+        room:int=64_000_000, # Bytes that may wait
+        every:float=.05, # Seconds between two writes; the more there is to write at once, the longer answers wait meanwhile
     ):
         need('orjson', extra='serve')
-        self.folder,self.most,self.every = Path(folder)/model,most,every
-        self.waiting,self.count,self.dropped,self.written,self.failed = deque(),0,0,0,None
-        self._segment,self._lock,self._done = None,threading.Lock(),threading.Event()
+        self.folder,self.most,self.room,self.every = Path(folder)/model,most,room,every
+        self.waiting,self.count,self.bytes,self.dropped,self.written,self.failed = deque(),0,0,0,0,None
+        self._segment,self._lock,self._counting,self._done = None,threading.Lock(),threading.Lock(),threading.Event()
         self._thread = threading.Thread(target=self._work, name='prediction log', daemon=True)
         self._thread.start()
         atexit.register(self.close)
 
     def put(self,
-        make, # Called when it is time to write: gives records, dicts of what JSON or numpy can say
-        n:int=1, # How many
+        records:list, # Dicts of what JSON or numpy can say
     ):
         "Have records written; return at once"
-        if self.count+n>self.most: self.dropped += n
-        else:
-            self.count += n
-            self.waiting.append((n, make))
+        full = self.count+len(records)>self.most or self.bytes>self.room
+        if full or self._done.is_set(): self.dropped += len(records)
+        else: self._add(len(records), _lines(records))
+
+    def _add(self, n, data):
+        with self._counting:
+            self.waiting.append((n, data))
+            self.count,self.bytes = self.count+n,self.bytes+len(data)
 
     def __repr__(self): return f'PredictionLog({self.folder}: {self.written:,} written, {self.count:,} waiting, {self.dropped:,} dropped)'
 
 # %% ../nbs/33_predlog.ipynb #ed8cb75b
-def _lines(make):
+def _lines(records):
     import orjson
-    return b''.join(orjson.dumps(r, option=orjson.OPT_SERIALIZE_NUMPY|orjson.OPT_APPEND_NEWLINE) for r in make())
+    return b''.join(orjson.dumps(r, option=orjson.OPT_SERIALIZE_NUMPY|orjson.OPT_APPEND_NEWLINE) for r in records)
 
 def _write(self:PredictionLog):
     batch = [self.waiting[i] for i in range(min(len(self.waiting), 500))]
-    data,n = b''.join(_lines(make) for _,make in batch),sum(n for n,_ in batch)
+    data,n = b''.join(d for _,d in batch),sum(n for n,_ in batch)
     if self._segment and self._segment.hour!=_hour(): self._close_segment()
     self._segment = self._segment or _Segment(self.folder)
     self._segment.write(data)
-    for _ in batch: self.waiting.popleft()
-    self.count,self.written = self.count-n,self.written+n
+    with self._counting:
+        for _ in batch: self.waiting.popleft()
+        self.count,self.bytes,self.written = self.count-n,self.bytes-len(data),self.written+n
 
 def _close_segment(self:PredictionLog):
     segment,self._segment = self._segment,None
@@ -106,7 +116,7 @@ def _flush(self:PredictionLog)->bool: # Is all of it on the disk?
         except OSError as e:
             if not self.failed: logging.getLogger('mlops_kit.serve').error('the prediction log cannot be written: %s', e)
             self.failed = str(e)
-            self._close_segment()
+            if self._segment and not self._segment.whole: self._close_segment()
             return False
         self.failed = None
         return True

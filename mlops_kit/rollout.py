@@ -21,8 +21,11 @@ class Loaded:
     package:Package
     times:deque=field(default_factory=lambda: deque(maxlen=200)) # Seconds, of the last answers
     errors:deque=field(default_factory=lambda: deque(maxlen=200)) # Whether each failed
+    answered:int=0 # How often it was asked
 
-    def note(self, seconds, failed=False): self.times.append(seconds), self.errors.append(failed)
+    def note(self, seconds, failed=False):
+        self.times.append(seconds), self.errors.append(failed)
+        self.answered += 1
 
     def tail(self): # Seconds in which 95% of the last answers were there
         times = sorted(self.times)
@@ -104,7 +107,7 @@ def _take(self:Rollout, wanted):
         there = next((l for l in self.roles.values() if l.place==place), None)
         try: roles[role] = there or self._load(place)
         except (KitError, OSError) as e:
-            if role in self.roles: roles[role] = self.roles[role]
+            if role=='champion' and role in self.roles: roles[role] = self.roles[role]
             if self._failed.get(place.package)!=str(e): said.append(dict(event='not loaded', role=role, version=place.version, why=str(e)))
             self._failed[place.package] = self.problem = str(e)
     return roles,said
@@ -132,12 +135,14 @@ def _refresh(self:Rollout)->list: # Dicts of what changed: `event`, `role`, `ver
 
 def _judge(self:Rollout)->list: # Dicts, as from `refresh`
     "Take the challenger out, if it does not do well"
-    new,old = self.roles.get('challenger'),self.roles.get('champion')
-    why = complaint(new, old, self.errors, self.slower) if new and old else ''
-    if not why: return []
-    with self._lock:
+    if not self._lock.acquire(blocking=False): return [] # The roles are changing; there will be another time
+    try:
+        new,old = self.roles.get('challenger'),self.roles.get('champion')
+        why = complaint(new, old, self.errors, self.slower) if new and old and new is not old else ''
+        if not why: return []
         self.gone[new.place.package] = why
-        self.roles = {r:l for r,l in self.roles.items() if l is not new}
+        self.roles = {r:l for r,l in self.roles.items() if r!='challenger'}
+    finally: self._lock.release()
     return [dict(event='rolled back', role='challenger', version=new.place.version, why=why)]
 
 Rollout._load,Rollout._wanted,Rollout._take,Rollout.refresh,Rollout.judge = _load,_wanted,_take,_refresh,_judge

@@ -8,6 +8,7 @@ __all__ = ['Service']
 # %% ../nbs/35_serve.ipynb #a9a6f43e
 import asyncio, os, sys, time, traceback
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from threading import BoundedSemaphore
 import numpy as np
 from .guard import Keys, Rate, Refused, Room
@@ -36,22 +37,32 @@ class Service:
         self.rollout,self.log,self.keys,self.rate,self.every,self.quiet = rollout,log,keys or Keys(lines=''),rate,every,quiet
         self.model,self.limits = rollout.follow.model,limits or Limits()
         self.metrics,self.room,self.pool = Metrics(self.model),Room(self.limits.room),ThreadPoolExecutor(os.cpu_count(), 'answer')
-        self._turn,self._unheard,self._closing,self._pages,self.routes = 0.,BoundedSemaphore(8),False,{},self._routes()
+        self._unheard_pool = ThreadPoolExecutor(1, 'shadow')
+        self._turn,self._unheard,self._closing,self._pages,self._hide,self.routes = 0.,BoundedSemaphore(8),False,{},{},self._routes()
 
     def say(self, event, **facts): # A line of JSON, for whoever collects them
-        sys.stderr.write(dump(dict(time=now(), event=event, model=self.model, **facts)).decode()+'\n')
+        with suppress(OSError, ValueError): # Nobody collects them, or the disk is full: no reason to stop
+            sys.stderr.write(dump(dict(time=now(), event=event, model=self.model, **facts)).decode()+'\n')
 
     def __repr__(self): return f'Service({self.model}: {self.rollout})'
 
 # %% ../nbs/35_serve.ipynb #ca73021b
+def _require_finite(said):
+    a = said['probability' if 'label' in said else 'value']
+    if np.isfinite(a).all(): return
+    found = [dict(row=int(i), field=None, problem='has no finite answer') for i in np.flatnonzero(~np.isfinite(a.reshape(len(a), -1)).all(1))]
+    raise unasked(RowsError(found))
+
 def _ask(self:Service, loaded, arrays):
-    start = time.perf_counter()
-    try: said = loaded.package.ask(arrays)
-    except Exception:
-        loaded.note(time.perf_counter()-start, failed=True)
+    start,failed = time.perf_counter(),True
+    try:
+        said = loaded.package.ask(arrays)
+        failed = False
+        _require_finite(said)
+    except Refused:
+        failed = loaded is not self.rollout.roles.get('champion')
         raise
-    took = time.perf_counter()-start
-    loaded.note(took)
+    finally: loaded.note(took := time.perf_counter()-start, failed)
     self.metrics.bound(self.metrics.inference, loaded.place.version).observe(took)
     return said,took
 
@@ -60,16 +71,7 @@ def _failed(self:Service, call, loaded, role, e):
     self.say('failed', id=call.id, role=role, version=loaded.place.version, why=(str(e) or repr(e)).splitlines()[0])
     self._judge()
 
-def _answer(self:Service, call, loaded, arrays): # By whom, in which role, what was said, in how many seconds
-    role = 'challenger' if self.rollout.roles.get('challenger') is loaded else 'champion'
-    try: return (loaded, role, *self._ask(loaded, arrays))
-    except Exception as e:
-        self._failed(call, loaded, role, e)
-        champion = self.rollout.roles.get('champion')
-        if champion is None or champion is loaded: raise
-        return (champion, 'champion', *self._ask(champion, arrays))
-
-Service._ask,Service._failed,Service._answer = _ask,_failed,_answer
+Service._ask,Service._failed = _ask,_failed
 
 # %% ../nbs/35_serve.ipynb #418624c1
 def _judge(self:Service):
@@ -82,57 +84,70 @@ def _tell(self:Service, e):
 Service._judge,Service._tell = _judge,_tell
 
 # %% ../nbs/35_serve.ipynb #f6ae5b4b
-def _records(ids, stamp, loaded, role, rows, said, took):
-    who = dict(time=stamp, version=loaded.place.version, package=loaded.place.package, role=role, ms=round(1000*took, 3))
-    hide = hide_personal(loaded.package.signature.inputs)
-    for id,row,p in zip(ids, rows, loaded.package._answers(said)): yield dict(id=id, **who, features=hide(row), prediction=p)
+def _records(self:Service, call, loaded, role, rows, told, took):
+    if loaded.place not in self._hide: self._hide[loaded.place] = hide_personal(loaded.package.signature.inputs)
+    hide,n = self._hide[loaded.place],len(told)
+    who = dict(time=now(), version=loaded.place.version, package=loaded.place.package, role=role, ms=round(1000*took, 3))
+    return [{'id':call.id if n==1 else f'{call.id}/{i}', **who, 'features':hide(r), 'prediction':p} for i,(r,p) in enumerate(zip(rows, told))]
 
-def _keep(self:Service, call, loaded, role, arrays, rows, said, took, n):
-    self.metrics.bound(self.metrics.rows, loaded.place.version, role).inc(n)
-    for l in said['label'].tolist() if 'label' in said and n<=100 else (): self.metrics.bound(self.metrics.labels, loaded.place.version, l).inc()
-    if self.log is None: return
-    stamp,inputs,ids = now(),loaded.package.signature.inputs,[call.id] if n==1 else [f'{call.id}/{i}' for i in range(n)]
-    self.log.put(lambda: _records(ids, stamp, loaded, role, rows or to_rows(arrays, inputs), said, took), n)
+def _keep(self:Service, call, loaded, role, arrays, rows, said, told, took):
+    self.metrics.bound(self.metrics.rows, loaded.place.version, role).inc(len(told))
+    for l in said['label'].tolist() if 'label' in said and len(told)<=100 else (): self.metrics.bound(self.metrics.labels, loaded.place.version, l).inc()
+    if self.log: self.log.put(self._records(call, loaded, role, rows or to_rows(arrays, loaded.package.signature.inputs), told, took))
 
-Service._keep = _keep
+Service._records,Service._keep = _records,_keep
 
 # %% ../nbs/35_serve.ipynb #7adfc263
-def _shadow(self:Service, call, answered, arrays, rows, n):
+def _shadow(self:Service, call, answered, raw, read, arrays, rows):
     new = self.rollout.shadows(answered)
     if new is None or not self._unheard.acquire(blocking=False): return
     def work():
-        try: self._keep(call, new, 'shadow', arrays, rows, *self._ask(new, arrays), n)
+        try:
+            same = new.package.signature.inputs==answered.package.signature.inputs
+            _,mine,own = (None, arrays, rows) if same else read(raw, new.package.signature)
+            said,took = self._ask(new, mine)
+            self._keep(call, new, 'shadow', mine, own, said, new.package._answers(said), took)
+            self._judge_sometimes(new)
         except Exception as e: self._failed(call, new, 'shadow', e)
         finally: self._unheard.release()
-    self.pool.submit(work)
+    self._unheard_pool.submit(work)
 
-Service._shadow = _shadow
+def _judge_sometimes(self:Service, new):
+    if new.answered%25==0: self._judge()
+
+Service._shadow,Service._judge_sometimes = _shadow,_judge_sometimes
 
 # %% ../nbs/35_serve.ipynb #d060324b
-def _work(self:Service, call, raw, read, write, deadline=None):
-    if deadline and time.perf_counter()>deadline: raise Refused(503, 'it took too long', 'others were before it', {'retry-after':'1'})
-    loaded = self._chosen(call)
+def _by(self:Service, call, loaded, raw, read, write):
     body,arrays,rows = read(raw, loaded.package.signature)
-    n = len(next(iter(arrays.values())))
-    loaded,role,said,took = self._answer(call, loaded, arrays)
-    _require_finite(said)
-    reply = write(body, loaded, said)
-    self._keep(call, loaded, role, arrays, rows, said, took, n)
-    self._shadow(call, loaded, arrays, rows, n)
-    if role=='challenger' and len(loaded.times)%25==0: self._judge()
+    said,took = self._ask(loaded, arrays)
+    told = loaded.package._answers(said)
+    reply,role = write(body, loaded, said, told),'challenger' if self.rollout.roles.get('challenger') is loaded else 'champion'
+    self._keep(call, loaded, role, arrays, rows, said, told, took)
+    self._shadow(call, loaded, raw, read, arrays, rows)
     return reply
 
-def _require_finite(said):
-    a = said['probability' if 'label' in said else 'value']
-    if np.isfinite(a).all(): return
-    found = [dict(row=int(i), field=None, problem='has no finite answer') for i in np.flatnonzero(~np.isfinite(a.reshape(len(a), -1)).all(1))]
-    raise unasked(RowsError(found))
+def _work(self:Service, call, loaded, raw, read, write, deadline=None):
+    if deadline and time.perf_counter()>deadline: raise Refused(503, 'it took too long', 'others were before it', {'retry-after':'1'})
+    champion = self.rollout.roles.get('champion')
+    try:
+        reply = self._by(call, loaded, raw, read, write)
+        if loaded is not champion: self._judge_sometimes(loaded)
+        return reply
+    except Exception as e:
+        if loaded is champion or champion is None or call.version: raise
+        if not isinstance(e, Refused) or loaded.errors and loaded.errors[-1]: self._failed(call, loaded, 'challenger', e)
+    return self._by(call, champion, raw, read, write)
 
+Service._by,Service._work = _by,_work
+
+# %% ../nbs/35_serve.ipynb #28e6f7e2
 def _chosen(self:Service, call):
+    if call.version: return next(l for l in self.rollout.roles.values() if l.place.version==call.version)
     try: return self.rollout.choose(call.headers.get(b'x-request-key', call.id.encode()).decode('latin1'))
     except KitError as e: raise Refused(503, 'nothing to answer with', str(e), {'retry-after':'5'}) from None
 
-Service._work,Service._chosen = _work,_chosen
+Service._chosen = _chosen
 
 # %% ../nbs/35_serve.ipynb #4b9e814f
 async def _do(self:Service, receive, call, read, write):
@@ -140,15 +155,16 @@ async def _do(self:Service, receive, call, read, write):
     if self.rate: self.rate.take(call.who or call.address)
     require_json(call)
     raw = await read_body(call, receive, self.limits)
-    champion = self.rollout.roles.get('champion')
-    slow = champion and champion.times and champion.times[-1]>self.limits.quick
-    if len(raw)<=self.limits.small and not slow: return self._work(call, raw, read, write)
-    return await self._in_thread(call, raw, read, write)
+    self._take_turn(time.perf_counter())
+    loaded = self._chosen(call)
+    slow = loaded.times and loaded.times[-1]>self.limits.quick
+    if len(raw)<=self.limits.small and not slow: return self._work(call, loaded, raw, read, write)
+    return await self._in_thread(call, loaded, raw, read, write)
 
-async def _in_thread(self:Service, call, raw, read, write):
+async def _in_thread(self:Service, call, loaded, raw, read, write):
     self.room.enter()
     start,deadline = time.perf_counter(),call.start+self.limits.seconds
-    job = asyncio.get_running_loop().run_in_executor(self.pool, self._work, call, raw, read, write, deadline)
+    job = asyncio.get_running_loop().run_in_executor(self.pool, self._work, call, loaded, raw, read, write, deadline)
     job.add_done_callback(lambda f: (self.room.leave(time.perf_counter()-start), f.cancelled() or f.exception()))
     try: return await asyncio.wait_for(asyncio.shield(job), max(.001, deadline-start))
     except TimeoutError: raise Refused(503, 'it took too long', f'more than {self.limits.seconds:g} s', {'retry-after':'1'}) from None
@@ -158,16 +174,14 @@ Service._do,Service._in_thread = _do,_in_thread
 # %% ../nbs/35_serve.ipynb #60150378
 async def _predict(self:Service, receive, call):
     def read(raw, signature): return read_rows(raw, signature, self.limits)
-    def write(body, loaded, said):
-        told = loaded.package._answers(said)
-        return Reply(200, dump(dict(id=call.id, model=self.model, version=loaded.place.version, predictions=told)))
+    def write(body, loaded, said, told): return Reply(200, dump(dict(id=call.id, model=self.model, version=loaded.place.version, predictions=told)))
     return await self._do(receive, call, read, write)
 
 async def _infer(self:Service, receive, call):
     def read(raw, signature): return read_tensors(raw, signature, self.limits, call.headers.get(b'inference-header-content-length'))
-    def write(body, loaded, said):
-        told,tail = v2_answer(said, loaded.package.signature, loaded.place.version, body, call.id)
-        front = dump(told)
+    def write(body, loaded, said, told):
+        answer,tail = v2_answer(said, loaded.package.signature, loaded.place.version, body, call.id)
+        front = dump(answer)
         if not tail: return Reply(200, front)
         return Reply(200, front+tail, 'application/octet-stream', ((b'inference-header-content-length', str(len(front)).encode()),))
     return await self._do(receive, call, read, write)
@@ -197,11 +211,15 @@ async def _health(self:Service, receive, call):
     return Reply(200, dump(dict(status='degraded' if why else 'ok', model=self.model, roles=roles, problem=why or None, rolled_back=self.rollout.gone, log=log)))
 
 async def _metrics(self:Service, receive, call):
-    if self.log: self.metrics.dropped.set(self.log.dropped), self.metrics.waiting.set(self.log.count)
-    self.metrics.inside.set(self.room.inside)
+    self._gauge()
     return Reply(200, self.metrics.text(), 'text/plain; version=0.0.4; charset=utf-8')
 
-Service._health,Service._metrics = _health,_metrics
+def _gauge(self:Service): # Each worker for itself, also when another one is asked
+    if self.log: self.metrics.dropped.set(self.log.dropped), self.metrics.waiting.set(self.log.count)
+    self.metrics.inside.set(self.room.inside)
+    self.metrics.show(self.rollout.roles, self.rollout.problem)
+
+Service._health,Service._metrics,Service._gauge = _health,_metrics,_gauge
 
 # %% ../nbs/35_serve.ipynb #8dda8987
 _POLICY = b"default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; connect-src 'self'; form-action 'self'; base-uri 'none'"
@@ -225,7 +243,8 @@ Service._page,Service._about = _page,_about
 async def _v2(self:Service, receive, call): return Reply(200, dump(dict(name='mlops-kit', version=kit_version(), extensions=['binary_tensor_data'])))
 
 async def _v2_model(self:Service, receive, call):
-    return Reply(200, dump(v2_model(self._champion().package.signature, [l.place.version for l in self.rollout.roles.values()])))
+    self._champion()
+    return Reply(200, dump(v2_model(self._chosen(call).package.signature, [l.place.version for l in self.rollout.roles.values()])))
 
 async def _v2_ready(self:Service, receive, call): return Reply(200, dump(dict(name=self._champion().package.signature.model, ready=True)))
 
@@ -238,17 +257,19 @@ def _routes(self:Service):
         '/v2':self._v2, '/v2/health/live':self._live, '/v2/health/ready':self._ready, at:self._v2_model, f'{at}/ready':self._v2_ready}
     return {'/predict':dict(POST=self._predict), f'{at}/infer':dict(POST=self._infer)} | {p:dict(GET=f, HEAD=f) for p,f in read.items()}
 
-def _versioned(self:Service, path):
+def _versioned(self:Service, call):
+    path = call.path
     at = f'/v2/models/{self.model}'
     if path.startswith('/v2/models/') and not (path+'/').startswith(at+'/'): raise Refused(404, 'not found', f'no model {path[11:].split("/")[0]:.100} is served here; there is {self.model}')
     if not path.startswith(at+'/versions/'): return
     version,_,rest = path[len(at)+10:].partition('/')
     if version not in [l.place.version for l in self.rollout.roles.values()]: raise Refused(404, 'not found', f'version {version:.40} of {self.model} is not served')
+    call.version = version
     return self.routes.get(f'{at}/{rest}' if rest else at)
 
 def _handler(self:Service, call):
     path,method = call.path,call.method
-    found = self.routes.get(path) or self.routes.get(path.rstrip('/')) or self._versioned(path)
+    found = self.routes.get(path) or self.routes.get(path.rstrip('/')) or self._versioned(call)
     if not found: raise Refused(404, 'not found', f'{path:.200} is nothing here{nearest(path[:100], self.routes)}')
     if method not in found: raise Refused(405, 'not that way', f'{path:.200} answers {", ".join(found)}', {'allow':', '.join(found)})
     return found[method]
@@ -256,16 +277,16 @@ def _handler(self:Service, call):
 Service._routes,Service._versioned,Service._handler = _routes,_versioned,_handler
 
 # %% ../nbs/35_serve.ipynb #63d80125
-def _take_turn(self:Service, call):
+def _take_turn(self:Service, moment):
     if not self._turn:
-        self._turn = call.start
+        self._turn = moment
         asyncio.get_running_loop().call_soon(setattr, self, '_turn', 0.)
-    if call.start-self._turn>self.limits.wait: raise Refused(503, 'too many at once', f'it waited more than {self.limits.wait:g} s', {'retry-after':'1'})
+    if moment-self._turn>self.limits.wait: raise Refused(503, 'too many at once', f'it waited more than {self.limits.wait:g} s', {'retry-after':'1'})
 
 async def _reply(self:Service, receive, call):
     try:
         handler = self._handler(call)
-        if call.method=='POST': self._take_turn(call)
+        if call.method=='POST': self._take_turn(call.start)
         return await handler(receive, call)
     except Refused as e: return problem(e, call.id, call.path)
     except Exception:
@@ -297,7 +318,7 @@ Service.__call__,Service._count = _call,_count
 # %% ../nbs/35_serve.ipynb #eff00fbf
 def _look(self:Service):
     for e in self.rollout.refresh(): self._tell(e)
-    self.metrics.show(self.rollout.roles, self.rollout.problem)
+    self._gauge()
 
 async def _follow(self:Service):
     while True:
@@ -321,7 +342,7 @@ async def _live_on(self:Service, receive, send):
 
 def _close(self:Service):
     "Finish what was begun, and write what is to be kept"
-    self.pool.shutdown()
+    self.pool.shutdown(), self._unheard_pool.shutdown()
     if self.log: self.log.close()
 
 Service._live_on,Service.close = _live_on,_close

@@ -8,7 +8,7 @@ __all__ = ['Wish', 'service_of', 'from_environment', 'serve']
 # %% ../nbs/36_server.ipynb #e478dbe2
 import json, os, socket
 from contextlib import closing
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from tempfile import TemporaryDirectory
 from .follow import Follow
 from .guard import Keys, Rate
@@ -28,7 +28,7 @@ class Wish:
     shadow:bool=False # Have the challenger answer all, unheard
     log:str=None # Folder of the prediction log; by default there is none
     keys:str=None # File of keys
-    rate:float=None # Requests a second, of one key or address
+    rate:float=None # Requests a second, of one key or address, over all workers
     every:float=2. # Seconds between two looks at the registry
     quiet:bool=False # Tell of no request that was answered
     limits:dict=field(default_factory=dict) # For `Limits`
@@ -87,7 +87,8 @@ def serve(
 
 def _run_workers(wish, s, workers):
     import uvicorn
-    os.environ['MLOPS_KIT_WISH'] = json.dumps(asdict(wish))
+    share = replace(wish, rate=wish.rate and wish.rate/workers)
+    os.environ['MLOPS_KIT_WISH'] = json.dumps(asdict(share))
     with TemporaryDirectory(prefix='mlops-kit-metrics-') as shared:
         os.environ['PROMETHEUS_MULTIPROC_DIR'] = shared
         uvicorn.run('mlops_kit.server:from_environment', factory=True, fd=s.fileno(), workers=workers, **_options(wish))

@@ -47,6 +47,8 @@ def _of_json(name, kind, data):
         if not all(isinstance(v, str) for v in flat): raise _no(name, 'has the datatype BYTES, so its data are strings')
         return np.array([composed(v) for v in flat], object)
     if not all(isinstance(v, (int, float)) for v in flat): raise _no(name, f'has the datatype {kind}, so its data are numbers')
+    whole = all(v in (0, 1) for v in flat) if kind=='BOOL' else 'INT' not in kind or all(isinstance(v, int) or v.is_integer() for v in flat)
+    if not whole: raise _no(name, f'has a number that is no {kind}')
     try: return np.array(flat, _WIDTHS[kind])
     except (OverflowError, ValueError): raise _no(name, f'has a number that is no {kind}') from None
 
@@ -82,9 +84,9 @@ def _read(f, t, tail, most):
     with np.errstate(over='ignore'): return a.reshape(shape).astype(DTYPES[f.dtype])
 
 def _cut(name, tail, size):
-    raw = tail.read(size) if isinstance(size, int) and size>=0 else None
-    if raw is None or len(raw)!=size: raise _no(name, f'says that it has {size!r:.40} bytes, and there are not so many')
-    return raw
+    fits = isinstance(size, int) and 0<=size<=len(tail.getbuffer())-tail.tell()
+    if not fits: raise _no(name, f'says that it has {size!r:.40} bytes, and there are not so many')
+    return tail.read(size)
 
 # %% ../nbs/33_v2.ipynb #712a39e9
 def v2_arrays(

@@ -10,8 +10,8 @@ __all__ = ['Limits', 'Reply', 'dump', 'problem', 'Call', 'now', 'call_of', 'read
 import asyncio
 from dataclasses import dataclass
 from datetime import datetime, timezone
+from random import Random
 from time import perf_counter
-from uuid import uuid4
 from .guard import Refused
 from .project import InputError, nearest
 from .signature import RowsError, from_rows
@@ -70,6 +70,7 @@ class Call:
     id:str
     start:float # Of the clock `time.perf_counter`
     address:str='' # Of the client
+    version:str='' # That was asked for by name
     who:str='' # Name of the key
 
     @property
@@ -82,13 +83,15 @@ def now()->str:
     "This moment, in UTC"
     return datetime.now(timezone.utc).isoformat(timespec='milliseconds')
 
+_IDS = Random() # Told apart, not secret: asking the system for each would take longer than many a model
+
 def call_of(
     scope:dict, # Of ASGI
 )->Call:
     "Read the head of a request"
     headers = dict(scope['headers'])
     own = headers.get(b'x-request-id', b'')
-    id = own.decode() if 0<len(own)<=128 and all(33<=c<127 for c in own) else uuid4().hex
+    id = own.decode() if 0<len(own)<=128 and all(33<=c<127 for c in own) else f'{_IDS.getrandbits(128):032x}'
     return Call(scope['method'], scope['path'], headers, id, perf_counter(), (scope.get('client') or ('',))[0])
 
 # %% ../nbs/34_wire.ipynb #170913fb
@@ -155,7 +158,7 @@ def read_tensors(
     head:bytes=None, # How long the JSON is, where bytes follow
 )->tuple: # What came as JSON, the arrays, and None
     "Read tensors, or refuse them"
-    n = len(raw) if head is None else int(head) if head.isdigit() else -1
+    n = len(raw) if head is None else int(head) if head.isdigit() and len(head)<12 else -1
     if not 0<=n<=len(raw): raise Refused(400, 'not a request', f'inference-header-content-length is {head!r:.40}, and the body has {len(raw)} bytes')
     body = _parse(raw[:n])
     try: return body,v2_arrays(body, signature, raw[n:], limits.rows),None

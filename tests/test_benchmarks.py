@@ -6,7 +6,7 @@ from pathlib import Path
 import nbformat
 import pytest
 from children import QUIET
-from helpers import ROOT, sh
+from helpers import ROOT, service, sh
 
 pytestmark = [
     pytest.mark.full, pytest.mark.alone, pytest.mark.xdist_group('bench'),
@@ -50,6 +50,14 @@ def test_sweeps():
     record = measured('nbs/benchmarks/sweeps.ipynb', seeds=[0], trials=2, rounds=1, epochs=1)
     assert record['status'] == 'passed', record['error']
     assert {k for k, v in record['metrics'].items() if v > 0} == {'here', 'fork', 'forks', 'process', 'share', 'share_drawn'}
+
+
+def test_serving():
+    "The service and a peer are measured against the bare function, and so are memory and start"
+    service('wrk')
+    record = measured('nbs/benchmarks/serving.ipynb', peers=['FastAPI'], rounds=1, seconds=1, connections=[2], large=0)
+    assert record['status'] == 'passed', record['error']
+    assert {k for k, v in record['metrics'].items() if v > 0} >= {'small_2', 'memory', 'start'}
 
 
 def test_engines():

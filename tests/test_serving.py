@@ -20,6 +20,7 @@ from urllib.request import urlopen
 import pytest
 from helpers import Env, kit_env, sh
 
+from mlops_kit.guard import add_key
 from mlops_kit.package import toy_package
 from mlops_kit.predlog import read_log_lines
 from mlops_kit.registry import Registry
@@ -177,7 +178,7 @@ MANY = [pytest.param(120, 500, marks=pytest.mark.full), pytest.param(1500, 5000,
 def test_bombarded_by_its_own_description(env, registry, tmp_path, examples, cases):
     "Whatever the OpenAPI document allows or forbids is answered as it says, and never with a server error"
     tool = Env('schemathesis', 'schemathesis==4.32.5')
-    with serving(env, 'homes@champion', '--quiet', cwd=tmp_path) as s:
+    with serving(env, 'homes@champion', '--quiet', '--log', 'kept', cwd=tmp_path) as s:
         words = f'run {s.address}/openapi.json --max-examples {examples} --seed 7 --phases examples,coverage,fuzzing --no-color'.split()
         (tmp_path / 'schemathesis.toml').write_text(TENSORS)
         said = tool.run('st', *words, cwd=tmp_path, timeout=1200, ok=False)
@@ -317,13 +318,13 @@ WRONG = ({}, None, 7, ROW | {'size': '3'}, ROW | {'size': -1}, ROW | {'size': 10
 @pytest.mark.full
 def test_rough_clients(env, registry, tmp_path):
     "Slow, huge, torn and empty requests get the answer that HTTP has for them, and nobody else waits for it"
-    (tmp_path / 'keys').write_text(f'old:{"0" * 64}:2020-01-01\n')
-    env.run('mlops-kit', 'keys', 'add', 'ada', '--file', tmp_path / 'keys')
     with serving(env, 'homes@champion', '--quiet', '--max-seconds', '1', '--max-body', '5000', cwd=tmp_path) as s:
         slow = threading.Thread(target=lambda: codes.append(raw(s, HEAD % 50, b'{"rows"')))
         codes = []
         slow.start()
+        start = time.monotonic()
         assert s.ask(body={'rows': [ROW]})[0] == 200
+        assert time.monotonic() - start < .7  # the slow one has a second
         slow.join()
         codes += [raw(s, HEAD % 10**9), raw(s, b'nonsense\r\n\r\n'), raw(s, HEAD % 0)]
         chunks = b''.join(b'400\r\n' + b' ' * 1024 + b'\r\n' for _ in range(8))
@@ -332,8 +333,41 @@ def test_rough_clients(env, registry, tmp_path):
         assert {s.ask(body=b)[0] for b in TORN} == {400}
         assert {s.ask(body={'rows': [row]})[0] for row in WRONG} == {422}
         assert s.ask('/v2/models/flats/infer', {})[0] == 404
-    with serving(env, 'homes@champion', '--keys', tmp_path / 'keys', cwd=tmp_path) as s:
-        assert [s.ask(body={'rows': [ROW]}, headers=h)[0] for h in ({}, {'x-api-key': 'guess'})] == [401, 401]
+
+
+@pytest.mark.full
+def test_keys(env, registry, tmp_path):
+    "Who has a key is answered and named in the log; a guess, none, and one that has expired are not"
+    file = tmp_path / 'keys'
+    good = env.run('mlops-kit', 'keys', 'add', 'ada', '--file', file).stdout.split()[-1]
+    old = add_key(file, 'old', days=-9)
+    with serving(env, 'homes@champion', '--keys', file, '--rate', '1', cwd=tmp_path) as s:
+        said = [s.ask(body={'rows': [ROW]}, headers=h) for h in ({}, {'x-api-key': 'guess'}, {'x-api-key': old}, {'x-api-key': good})]
+        assert [status for status, *_ in said] == [401, 401, 401, 200]
+        assert 'was good until' in said[2][2]['detail']
+        assert 429 in [s.ask(body={'rows': [ROW]}, headers={'x-api-key': good})[0] for _ in range(5)]
+    assert '"who":"ada"' in s.said.read_text()
+    assert good not in s.said.read_text() + file.read_text()
+
+
+@pytest.mark.full
+def test_a_challenger(env, registry, tmp_path):
+    "A canary gets its share of the keys, the same key the same version; one that has no finite answer goes, and nobody notices"
+    registry.promote('homes', 2, to='challenger')
+    row = {'rows': [ROW]}
+    with serving(env, 'homes@champion', '--canary', '.3', '--log', 'kept', cwd=tmp_path) as s:
+        def versions(): return {k: s.ask(body=row, headers={'x-request-key': str(k)})[2]['version'] for k in range(100)}
+        first = versions()
+        assert 15 < sum(v == '2' for v in first.values()) < 45
+        assert versions() == first
+        registry.register(toy_package(tmp_path / 'broken', float('inf'), 'homes', FIELDS))
+        registry.promote('homes', 4, to='challenger')
+        s.until(lambda s: s.get('/health')[2]['roles'].get('challenger', {}).get('version') == '4')
+        assert set(versions().values()) == {'1'}
+        assert 'answers failed' in str(s.get('/health')[2]['rolled_back'])
+    kept = list(read_log_lines(tmp_path / 'kept/homes'))
+    assert len(kept) == 300
+    assert {k['version'] for k in kept} == {'1', '2'}
 
 
 SLOW = '''
