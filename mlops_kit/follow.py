@@ -15,16 +15,14 @@ from urllib.parse import quote, urlencode
 from urllib.request import Request, urlopen
 from .package import SUMS, load_package, package_id
 from .project import InputError, MachineError, nearest
-from .registry import ALIASES, read_log
+from .registry import ALIASES, _KEY, _LOG, read_log
 
 # %% ../nbs/33_follow.ipynb #e9cef0ca
-_TAG = 'mlops_kit'
-
 def _rows_in_file(file, name):
     if not file.is_file(): raise MachineError(f'there is no registry at {file}; type: mlops-kit models register package')
     ask = 'select version, value from model_version_tags where name=? and key=? order by version'
     try:
-        with closing(sqlite3.connect(f'file:{quote(str(file))}?mode=ro', uri=True, timeout=5)) as db: return db.execute(ask, (name, _TAG)).fetchall()
+        with closing(sqlite3.connect(f'file:{quote(str(file))}?mode=ro', uri=True, timeout=5)) as db: return db.execute(ask, (name, _KEY)).fetchall()
     except sqlite3.Error as e: raise MachineError(f'the registry {file} cannot be read: {e}') from None
 
 def _names_in_file(file):
@@ -51,7 +49,7 @@ def _pages(uri, call, what, **query):
 
 def _rows_at(uri, name):
     found = _pages(uri, 'model-versions/search', 'model_versions', filter=f"name='{name}'", max_results=200)
-    tags = [(int(v['version']), t['value']) for v in found for t in v.get('tags', []) if t['key']==_TAG]
+    tags = [(int(v['version']), t['value']) for v in found for t in v.get('tags', []) if t['key']==_KEY]
     return sorted(tags)
 
 def _names_at(uri): return [m['name'] for m in _pages(uri, 'registered-models/search', 'registered_models', max_results=200)]
@@ -105,7 +103,7 @@ def _now(self:Follow)->dict: # `champion`, and `challenger` where there is one: 
     if self.own: return dict(champion=Place(package_id(self.own), package_id(self.own), self.own))
     rows = {r['number']:r for r in self._log_of(self.model)}
     if not rows: raise InputError(f'no model {self.model} is registered{nearest(self.model, self._ask(_names_in_file, _names_at))}')
-    state = read_log(self._log_of(f'{self.model}.transitions'))[0]
+    state = read_log(self._log_of(self.model+_LOG))[0]
     if self.which.isdigit():
         if int(self.which) in state.retired: raise Retired(f'{self.model} {self.which} is retired')
         return dict(champion=self._place(rows, int(self.which)))

@@ -11,10 +11,9 @@ from pathlib import Path
 from uuid import uuid4
 from .follow import Follow
 from .package import load_package
-from .predlog import PredictionLog, hide_personal
+from .predlog import PredictionLog, hide_personal, records_of
 from .project import InputError, KitError, need, whole
 from .signature import RowsError, check_arrays, from_table, to_rows
-from .wire import now
 
 # %% ../nbs/36_predict.ipynb #c0a4e5f6
 def _arrays(piece, inputs, first):
@@ -57,10 +56,9 @@ class _Out:
 
 # %% ../nbs/36_predict.ipynb #86b3647c
 def _log(log, arrays, said, made, place, first, run, took):
-    inputs,hide,n = made.signature.inputs,hide_personal(made.signature.inputs),len(next(iter(arrays.values())))
-    who = dict(time=now(), version=place.version, package=place.package, role='batch', ms=round(1000*took/n, 3))
-    asked = zip(to_rows(arrays, inputs), made._answers(said))
-    log.put([dict(id=f'{run}/{i}', **who, features=hide(row), prediction=p) for i,(row,p) in enumerate(asked, first)])
+    rows,told = to_rows(arrays, made.signature.inputs),made._answers(said)
+    ids = [f'{run}/{i}' for i in range(first, first+len(told))]
+    log.put(records_of(ids, rows, told, place, 'batch', took, hide_personal(made.signature.inputs)))
     if not log.flush(): raise KitError(f'the prediction log cannot be written: {log.failed}')
 
 def _each(file, made, place, rows, log, run): # Yields tables with answers

@@ -14,7 +14,7 @@ import numpy as np
 from .guard import Keys, Rate, Refused, Room
 from .metrics import Metrics
 from .openapi import docs_page, openapi
-from .predlog import PredictionLog, hide_personal
+from .predlog import PredictionLog, hide_personal, records_of
 from .project import KitError, kit_version, nearest, need
 from .rollout import Rollout
 from .signature import RowsError, to_rows
@@ -86,9 +86,8 @@ Service._judge,Service._tell = _judge,_tell
 # %% ../nbs/35_serve.ipynb #f6ae5b4b
 def _records(self:Service, call, loaded, role, rows, told, took):
     if loaded.place not in self._hide: self._hide[loaded.place] = hide_personal(loaded.package.signature.inputs)
-    hide,n = self._hide[loaded.place],len(told)
-    who = dict(time=now(), version=loaded.place.version, package=loaded.place.package, role=role, ms=round(1000*took, 3))
-    return [{'id':call.id if n==1 else f'{call.id}/{i}', **who, 'features':hide(r), 'prediction':p} for i,(r,p) in enumerate(zip(rows, told))]
+    ids = [call.id] if len(told)==1 else [f'{call.id}/{i}' for i in range(len(told))]
+    return records_of(ids, rows, told, loaded.place, role, took, self._hide[loaded.place])
 
 def _keep(self:Service, call, loaded, role, arrays, rows, said, told, took):
     self.metrics.bound(self.metrics.rows, loaded.place.version, role).inc(len(told))

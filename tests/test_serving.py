@@ -387,9 +387,9 @@ main()
 @pytest.mark.full
 def test_ten_times_too_many(env, registry, tmp_path):
     "With far more clients than it can serve it answers some in time, tells the others to come again, keeps its memory, and recovers"
-    (env.bin.parent / 'slow.py').write_text(SLOW)
+    (tmp_path / 'slow.py').write_text(SLOW)
     fake = type('Slow', (), {'bin': tmp_path})
-    (tmp_path / 'mlops-kit').write_text(f'#!/bin/sh\nexec {env.bin}/python {env.bin.parent}/slow.py "$@"\n')
+    (tmp_path / 'mlops-kit').write_text(f'#!/bin/sh\nexec {env.bin}/python {tmp_path}/slow.py "$@"\n')
     (tmp_path / 'mlops-kit').chmod(0o755)
     with serving(fake, 'homes@champion', '--quiet', '--max-at-once', '8', cwd=tmp_path) as s:
         alone = Load(s)
