@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['MISSING', 'read_table', 'read_batches', 'write_table', 'find_table', 'from_file', 'from_sql', 'fingerprint',
            'MIN_ROWS', 'task_of', 'infer_contract', 'features', 'save_contract', 'load_contract', 'drop_unlabelled',
-           'require_usable', 'conform', 'failures', 'check_table', 'require_table', 'SMALL', 'bucket', 'split_keys',
-           'split_time', 'split', 'leaks', 'shifts', 'plot_shifts', 'find_time', 'infer_series', 'require_series']
+           'require_usable', 'conform', 'failures', 'check_table', 'require_table', 'SMALL', 'split_keys', 'split_time',
+           'split', 'leaks', 'shifts', 'plot_shifts', 'find_time', 'infer_series', 'require_series']
 
 # %% ../nbs/20_data.ipynb #5b1c0027
 from .checks import *
@@ -22,5 +22,5 @@ from .tables import *
 # %% ../nbs/20_data.ipynb #5b1c0028
 _all_ = ['MISSING', 'read_table', 'read_batches', 'write_table', 'find_table', 'from_file', 'from_sql', 'fingerprint',
     'MIN_ROWS', 'task_of', 'infer_contract', 'features', 'save_contract', 'load_contract', 'drop_unlabelled', 'require_usable',
-    'conform', 'failures', 'check_table', 'require_table', 'SMALL', 'bucket', 'split_keys', 'split_time', 'split', 'leaks',
+    'conform', 'failures', 'check_table', 'require_table', 'SMALL', 'split_keys', 'split_time', 'split', 'leaks',
     'shifts', 'plot_shifts', 'find_time', 'infer_series', 'require_series']

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['models', 'gate', 'package', 'models_list', 'models_show', 'models_history', 'models_diff', 'models_lineage',
-           'models_register', 'models_promote', 'models_rollback', 'models_retire']
+           'models_register', 'models_promote', 'models_rollback', 'models_retire', 'models_deployed']
 
 # %% ../nbs/89_models.ipynb #7f45ba89
 import os, typer
@@ -78,9 +78,13 @@ def _registry(uri):
     from pathlib import Path
     from mlops_kit.project import InputError, find_root
     from mlops_kit.registry import Registry
-    top = Path('.')
-    with suppress(InputError): top = find_root()
-    return Registry(uri, top/'registry')
+    root = Path('.')
+    with suppress(InputError): root = find_root()
+    if not (root/'configs'/'registry').is_dir(): return Registry(uri, root/'registry')
+    from mlops_kit.configs import compose
+    cfg = compose(root=root)
+    if uri: cfg.registry.uri = uri
+    return Registry(folder=cfg.registered, **cfg.registry)
 
 def _told(t):
     told = dict(champion='promoted {}', challenger='made challenger {}', rollback='rolled back', retired='retired {}', deployed='deployed {}')
@@ -141,11 +145,11 @@ def models_register(package:str=Argument('package', metavar='FOLDER', help='Of a
 @verb('mlops-kit models promote digits 3 --why "better on rain"', on=models, name='promote')
 def models_promote(model:str=_model, version:int=_version, to:str=Option('champion', help='champion or challenger'), why:str=_why, who:str=_who,
     expects:int=Option(None, metavar='VERSION', help='The one that it is to replace; by default the one that is there now'),
-    approval:bool=Option(False, '--approval', help='Somebody else has to agree'), approved_by:str=Option(None, help='Who agreed'),
+    approved_by:str=Option(None, '--approved-by', metavar='NAME', help='Who agreed, where registry.approval asks for somebody'),
     force:str=Option(None, metavar='REASON', help='Promote it although the gate says no'), registry:str=_uri):
     "Make a version champion or challenger, if it passed the gate"
     from mlops_kit.registry import NOW
-    print(_told(_registry(registry).promote(model, version, to, why, who, NOW if expects is None else expects, approval, approved_by, force)))
+    print(_told(_registry(registry).promote(model, version, to, why, who, NOW if expects is None else expects, approved_by, force)))
 
 # %% ../nbs/89_models.ipynb #a2905c04
 @verb('mlops-kit models rollback digits --why "slower"', on=models, name='rollback')
@@ -158,3 +162,8 @@ def models_rollback(model:str=_model, why:str=_why, who:str=_who, registry:str=_
 def models_retire(model:str=_model, version:int=_version, why:str=_why, who:str=_who, registry:str=_uri):
     "Take a version out of use for good; the champion has to be replaced first"
     print(_told(_registry(registry).retire(model, version, why, who)))
+
+@verb('mlops-kit models deployed digits 3 https://digits.example.com', on=models, name='deployed')
+def models_deployed(model:str=_model, version:int=_version, where:str=Argument(metavar='WHERE', help='An address, a cluster, a device'), who:str=_who, registry:str=_uri):
+    "Write down that a version was brought somewhere; lineage and history tell it"
+    print(_told(_registry(registry).note_deployment(model, version, where, who)))

@@ -121,8 +121,9 @@ class Registry:
     def __init__(self,
         uri:str=None, # Of an MLflow registry; by default a SQLite file in `folder`
         folder='registry', # Where packages are kept, by their content
+        approval:bool=False, # Must somebody agree who does not promote it, before a version becomes champion?
     ):
-        self.folder = Path(folder).absolute()
+        self.folder,self.approval = Path(folder).absolute(),approval
         self.uri = uri or f'sqlite:///{self.folder}/registry.db'
         with _quiet(), _reachable(self.uri): self.client = _client(self.uri, self.folder)
 
@@ -248,8 +249,7 @@ def _promote(self:Registry,
     why:str='', # For the history
     who:str=None, # By default who is logged in
     expects=NOW, # The version that it is to replace, or None; by default the one that is there now
-    approval:bool=False, # Must somebody else agree?
-    approved_by:str=None, # Who did
+    approved_by:str=None, # Who agreed, where an approval is asked for
     force:str=None, # The reason to promote it although the gate says no
 )->dict: # The transition
     "Make a version champion or challenger, if the one that it is to replace is still there"
@@ -258,8 +258,8 @@ def _promote(self:Registry,
     who = who or _me()
     if to=='champion':
         if row['gate']!='pass' and not force: raise KitError(f'{name} {version}: {"it was not evaluated" if not row["gate"] else "the gate says no: "+"; ".join(row["gate"])}')
-        if approval and not approved_by: raise KitError(f'{name} {version}: an approval is asked for; type --approved-by NAME')
-        if approval and approved_by==who: raise KitError(f'{name} {version}: {who} promotes it, so somebody else has to approve')
+        if self.approval and not approved_by: raise KitError(f'{name} {version}: an approval is asked for; type --approved-by NAME')
+        if self.approval and approved_by==who: raise KitError(f'{name} {version}: {who} promotes it, so somebody else has to approve')
     if expects is NOW: expects = getattr(self.state(name), to)
     return self._move(name, to, version, expects, who, why, approved_by=approved_by, forced=force)
 

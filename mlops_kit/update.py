@@ -290,11 +290,17 @@ def _stage_table(origin):
     if 'stage_table' not in found: raise InputError(f'the template at {origin.commit} has no stages yet: mlops-kit update')
     return yaml.safe_load(found['stage_table']['default'])
 
+# %% ../nbs/90_update.ipynb #1a193499
+def _with_needs(name, table): return [*(_with_needs(table[name]['needs'], table) if 'needs' in table[name] else ()), name]
+
 def _switched(answers, table, names, on):
     free,has = [k for k,v in table.items() if v['from']!='minimal'],stages_of(answers, table)
     for n in names:
         if n not in free: raise InputError(f'there is no stage {n}{nearest(n, free)} There are: {", ".join(free)}')
+    if on: names = [m for n in names for m in _with_needs(n, table)]
     wanted = [k for k in free if (k in has or k in names) and (on or k not in names)]
+    stuck = [k for k in wanted if not {*_with_needs(k, table)} & {*free}<={*wanted}]
+    if stuck: raise InputError(f'{stuck[0]} needs {table[stuck[0]]["needs"]}; to take out both: mlops-kit disable {" ".join([*names, *stuck])}')
     if wanted==has: raise InputError(f'{", ".join(names)}: already {"there" if on else "out"}; this project has {", ".join(has) or "none"}')
     return answers | dict(profile='choose', stages=wanted)
 

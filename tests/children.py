@@ -119,6 +119,14 @@ class Child:
         return {r['name']: r for r in sorted(found, key=lambda r: r['started'])}
 
 
+def passed_in_full(project):
+    "Fail unless each chapter passed, and the model beats its baselines over five seeds"
+    assert {n: r['status'] for n, r in project.records('.').items() if n in CHAPTERS} == dict.fromkeys(CHAPTERS, 'passed')
+    report = json.loads((project.path / 'reports/evaluation.json').read_text())
+    assert (report['baselines'].pop('naive')['verdict'], report['seeds']) == ('better', 5), report
+    assert {b['verdict'] for b in report['baselines'].values()} <= {'better', 'tied'}
+
+
 class Layer(Env):
     "An environment on top of a shared one: what is installed here stays here, all else is seen from below"
 
@@ -169,3 +177,9 @@ each_flavour, one_flavour, other_flavours = (pytest.mark.parametrize('flavour', 
 def child(children, flavour):
     "The child of this test's flavour; shared, so leave it as it was"
     return children(flavour)
+
+
+@pytest.fixture
+def ran(child):
+    "The child after `mlops-kit run nbs --set ci`"
+    return child if child.ci else None

@@ -2,7 +2,7 @@
 import signal
 
 import pytest
-from children import bare, child, children, kit, quick_copier  # noqa: F401  (fixtures)
+from children import bare, child, children, kit, quick_copier, ran  # noqa: F401  (fixtures)
 from helpers import built_wheel, kit_env
 from servers import github, postgres, s3, wandb_server  # noqa: F401  (fixtures)
 
@@ -18,8 +18,8 @@ def wheel():
 
 @pytest.fixture(scope='session')
 def project_env(wheel):
-    "One environment for all child projects: the wheel with its [project] extra, by the lock"
-    return kit_env('project', wheel)
+    "One environment for all child projects: the wheel with what a project of any stage asks for, by the lock"
+    return kit_env('project', wheel, 'registry', 'serve')
 
 
 def pytest_collection_modifyitems(config, items):

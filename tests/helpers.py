@@ -108,9 +108,10 @@ def built_wheel():
     return next(folder.glob('*.whl'))
 
 
-def kit_env(extra, wheel):
-    "An environment with the wheel and one extra, by the lock"
-    env = Env(extra, '-c', ROOT / 'constraints.txt', *extras()['base'], *(extras()[extra] if extra != 'base' else []))
+def kit_env(extra, wheel, *more):
+    "An environment with the wheel and an extra, or several, by the lock; `base` is none"
+    wanted = [r for e in ('base', extra, *more) for r in extras()[e]]
+    env = Env(extra, '-c', ROOT / 'constraints.txt', *dict.fromkeys(wanted))
     with env.lock():
         if env.ready.read_text() != str(wheel):
             env.pip('install', '--no-deps', '--force-reinstall', wheel)

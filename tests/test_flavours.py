@@ -1,9 +1,26 @@
-"The flavours that the costly tests leave out: all of each of them works, once."
+"What a project does at length: its workflows, all that the parameter set leaves out, and the flavours that costly tests pass over."
 import json
+import re
+import shutil
 
 import pytest
-from children import CHAPTERS, other_flavours
-from test_children import run_workflow
+import yaml
+from children import CHAPTERS, Child, Layer, git, in_flavours, one_flavour, other_flavours, passed_in_full
+
+
+def run_workflow(file, checkout, env, known, event='pull_request'):
+    "Run each `run:` step of each job in order, as the runner would, with what it knows, without a warning; `uses:` steps are the runner's"
+    flow = yaml.safe_load(file.read_text(encoding='utf-8'))
+    for job in flow['jobs'].values():
+        for step in job['steps']:
+            if 'run' not in step or ('pull_request' in step.get('if', '') and event == 'push'): continue
+            given = {**flow.get('env', {}), **job.get('env', {}), **step.get('env', {}), 'CI': 'true', 'GITHUB_ACTIONS': 'true'}
+            assert '${{' not in step['run']
+            given = {k: v for k, v in given.items() if '${{' not in v} | known
+            where = checkout / step.get('working-directory', '.')
+            said = env.run('/bin/bash', '--noprofile', '--norc', '-eo', 'pipefail', '-c', step['run'], cwd=where, env=given).stdout
+            assert not re.search(r'Warning:|::warning', said), said
+        yield from (s['with']['path'].split() for s in job['steps'] if 'upload-artifact' in s.get('uses', ''))
 
 
 @pytest.mark.full
@@ -15,3 +32,51 @@ def test_flavour_works(child):
     chapter = json.loads((child.path / 'build/ci/reports/evaluation.json').read_text())
     said = child.kit('gate out=build/ci --json', ok=False)
     assert (json.loads(said.stdout), said.returncode) == (chapter['gate'], chapter['gate']['answer'] != 'pass')
+
+
+@pytest.mark.full
+@pytest.mark.parametrize('flavour', [in_flavours['tabular']])  # of images, test_as_a_new_user types this
+def test_chapters_in_full(child):
+    "Every chapter passes in full, the model beats its baseline by an interval that excludes zero, and the gate lets it go on"
+    child.kit('run nbs')
+    passed_in_full(child)
+    assert child.kit('gate').stdout.endswith('pass\n')
+
+
+@pytest.fixture
+def branch(ran, tmp_path):
+    "A checkout of a branch on which the last chapter got a cell, with what main's workflow left in the caches"
+    git(tmp_path, 'clone', '-q', ran.path, 'checkout')
+    for cached in ('.mlops_kit', 'build/ci'): shutil.copytree(ran.path / cached, tmp_path / 'checkout' / cached)
+    git(tmp_path / 'checkout', 'switch', '-q', '-c', 'more')
+    chapter = tmp_path / 'checkout/nbs/05_evaluate.ipynb'
+    page = json.loads(chapter.read_text(encoding='utf-8'))
+    page['cells'].append({'cell_type': 'code', 'id': 'more', 'metadata': {}, 'outputs': [], 'execution_count': None, 'source': ['len(y)']})
+    chapter.write_text(json.dumps(page, indent=1, ensure_ascii=False, sort_keys=True) + '\n', encoding='utf-8')
+    git(tmp_path / 'checkout', 'commit', '-q', '-a', '-m', 'More')
+    return tmp_path / 'checkout'
+
+
+@pytest.mark.full
+@one_flavour
+def test_prune(ran, tmp_path):
+    "Old runs go, but for those that something rests on: afterwards no notebook has to run again"
+    copy = Child(shutil.copytree(ran.path, tmp_path / 'copy'), ran.env, {'PYTHONPATH': str(tmp_path / 'copy')})
+    copy.kit('run nbs/03_train.ipynb --set ci --force')
+    before = len(list(copy.path.glob('build/ci/runs/*/*/run.json')))
+    assert re.search(r'03_train +1\b', copy.kit('runs prune --keep 1 --yes').stdout)
+    assert len(list(copy.path.glob('build/ci/runs/*/*/run.json'))) < before - 1
+    assert 'Nothing has changed' in copy.kit('run nbs/00_data.ipynb nbs/03_train.ipynb --set ci').stdout
+
+
+@pytest.mark.full
+@one_flavour
+def test_workflows_run(ran, branch, github, tmp_path):
+    "The workflows run as they stand, leave what they upload, and keep one comment that says what the branch changes"
+    env = Layer(ran.env, tmp_path / 'env')
+    for file in sorted((branch / '.github/workflows').glob('*.yml')):
+        for paths in run_workflow(file, branch, env, github.variables): assert not [p for p in paths if not list(branch.glob(p))]
+    env.run('mlops-kit', 'runs', 'diff', '--comment', cwd=branch, env=github.variables)
+    [said] = [c['body'] for c in github.comments[101:]]
+    assert 'compared on the same' in said
+    assert re.search(r'nbs/05_evaluate.ipynb: 1 added', said)

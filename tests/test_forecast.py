@@ -3,6 +3,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from children import CHAPTERS, new_project
+from test_package import answers_as_its_model
 
 
 def months(n=120):
@@ -37,7 +38,9 @@ def test_hopeless_series_is_refused(tmp_path, name):
 def test_own_series_works(kit, project_env, wheel, tmp_path):
     "`mlops-kit new -d task=forecast --data FILE --target COLUMN`: step and season are found, and every chapter passes"
     months().sample(frac=1, random_state=0).to_csv(tmp_path / 'shop.csv', index=False)
-    child = new_project(kit, project_env, wheel, tmp_path / 'own', '--data', tmp_path / 'shop.csv', '--target', 'sold', task='forecast')
+    words = '--data', tmp_path / 'shop.csv', '--target', 'sold'
+    child = new_project(kit, project_env, wheel, tmp_path / 'own', *words, task='forecast', profile='full')
     assert 'step: 1 month\nseasons:\n- 12\n' in (child.path / 'contracts/series.yaml').read_text()
     child.kit('run nbs --set ci')
     assert {n: r['status'] for n, r in child.records().items() if n in CHAPTERS} == dict.fromkeys(CHAPTERS, 'passed')
+    answers_as_its_model(child)

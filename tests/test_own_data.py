@@ -2,31 +2,42 @@
 import pytest
 from children import CHAPTERS, Child, new_project, render
 from tables import MESSY, REAL, REFUSED, write
+from test_package import answers_as_its_model
 
-TIER = {'penguins': [], 'semicolons': [], **{t: [pytest.mark.soak] for t in ('breast_cancer', 'diabetes', 'linnerud')}}
-TABLES = [pytest.param(t, marks=[*TIER.get(t, [pytest.mark.full]), pytest.mark.xdist_group(t)]) for t in [*REAL, *MESSY]]
+QUICK = ['penguins', 'semicolons']
+SOAK = ['breast_cancer', 'diabetes', 'linnerud', 'wine']
 
 
-@pytest.mark.parametrize('table', [t for t in TABLES if t.values[0] not in REFUSED])
+def marks(table):
+    "The tier of a table, and a group of its own"
+    tier = [] if table in QUICK else [pytest.mark.soak if table in SOAK else pytest.mark.full]
+    return [*tier, pytest.mark.xdist_group(table)]
+
+
+TABLES = [pytest.param(t, marks=marks(t)) for t in (*REAL, *MESSY) if t not in REFUSED]
+
+
+@pytest.mark.parametrize('table', TABLES)
 def test_own_table_works(kit, project_env, wheel, tmp_path, table):
     "`mlops-kit new --data FILE --target COLUMN`, then every chapter passes with the set `ci`, and nothing else is touched"
     file, target = write(table, tmp_path)
-    before = file.read_bytes()
-    child = new_project(kit, project_env, wheel, tmp_path / f'own-{table}', '--data', file, '--target', target)
+    before, profile = file.read_bytes(), 'recommended' if table in QUICK else 'full'
+    child = new_project(kit, project_env, wheel, tmp_path / f'own-{table}', '--data', file, '--target', target, profile=profile)
     child.kit('run nbs --set ci')
     assert {n: r['status'] for n, r in child.records().items() if n in CHAPTERS} == dict.fromkeys(CHAPTERS, 'passed')
     assert file.read_bytes() == before
     assert (child.path / 'contracts/table.yaml').exists()
+    if profile == 'full': answers_as_its_model(child)
 
 
-@pytest.mark.parametrize('table', [pytest.param('wine', marks=pytest.mark.soak), pytest.param('unicode', marks=pytest.mark.full)])
-def test_own_table_by_copier(kit, project_env, wheel, tmp_path, table):
+@pytest.mark.full
+def test_own_table_by_copier(kit, project_env, wheel, tmp_path):
     "`copier copy -d data=FILE -d target=COLUMN` gives such a project too: its first chapter infers the contract"
-    file, target = write(table, tmp_path)
+    file, target = write('untidy', tmp_path)
     path = render(kit, tmp_path / 'by copier' / 'own', kit_source=str(wheel), task='tabular', data=str(file), target=target)
     child = Child(path, project_env, {'PYTHONPATH': str(path)})
     child.run('nbdev_export')
-    child.kit('run nbs --set ci')
+    child.kit('run nbs/00_data.ipynb nbs/03_train.ipynb --set ci')
     assert {r['status'] for r in child.records().values()} == {'passed'}
 
 

@@ -1,10 +1,9 @@
-"A model leaves its project as a package: of each flavour, of a table and a series of one's own, and of other libraries."
+"A model leaves its project as a package: of each flavour, and of other libraries; tables of one's own: test_own_data, test_forecast."
 import json
+from functools import cache
 
 import pytest
-from children import FLAVOURS, QUIET, Layer, new_project
-from tables import write
-from test_forecast import months
+from children import FLAVOURS, QUIET, Layer, in_flavours, new_project
 
 HEAVY = 'torch pytorch_lightning pandas pyarrow mlflow onnx onnxscript scipy sklearn hydra omegaconf papermill nbdev'.split()
 ASK = f'import sys; sys.modules.update(dict.fromkeys({HEAVY}))\n' + '''
@@ -34,7 +33,7 @@ from hydra.utils import instantiate
 from mlops_kit.configs import compose
 from mlops_kit.package import load_package
 from mlops_kit.train import load_best
-from untidy.data import spell
+from sent.data import spell
 names = ['Côte d\\u2019Ivoire', '  San   Marino ', 'Alpha - Beta', 'Saar\\u00adbrücken', 'İZMİR', 'X', '?', '-', '...']
 names += ['Co\\u0302te', '\\u03a9, \\u6771\\u4eac', 'a' * 60, 'b ' * 40]
 cfg = compose(['out=build/ci'])
@@ -42,46 +41,43 @@ data, model = instantiate(cfg.data), load_best(cfg.models)
 want = model.predict(data.encode(spell(pd.DataFrame(dict(name=names)))))
 got = [list(o['probability'].values()) for o in load_package('build/ci/package').predict([dict(name=n) for n in names])]
 np.testing.assert_allclose(got, want, atol=1e-5)'''
-OWN = {'penguins': ('penguins', 'tabular'), 'unicode': ('unicode', 'tabular'), 'own series': (None, 'forecast')}
 
 
-def packaged(kit, env, wheel, dest, *flags, **answers):
-    "A project with no stage beside the least ones but `package`, after all its chapters"
-    child = new_project(kit, env, wheel, dest, *flags, profile='choose', stages='[package]', **answers)
-    child.kit('run nbs --set ci')
-    return child
-
-
-@pytest.fixture
-def given(request, tmp_path):
-    "What `mlops-kit new` is told for a name of `FLAVOURS` or `OWN`"
-    if request.param in FLAVOURS: return [], FLAVOURS[request.param]
-    table, task = OWN[request.param]
-    file, target = write(table, tmp_path) if table else (tmp_path / 'shop.csv', 'sold')
-    if not table: months().to_csv(file, index=False)
-    return ['--data', file, '--target', target], {'task': task}
-
-
-SENT = [pytest.param(name, marks=pytest.mark.xdist_group(name)) for name in [*FLAVOURS, *OWN]]
-
-
-@pytest.mark.full
-@pytest.mark.parametrize('given', SENT, indirect=True)
-def test_packages_answer_as_the_model(request, kit, project_env, wheel, tmp_path, given):
+def answers_as_its_model(child):
     "Rows as one would send them get the model's answers, where nothing but numpy and onnxruntime can be imported"
-    own = bool(given[0])
-    env = project_env if own else request.getfixturevalue('children')(given[1].get('task', 'image')).env  # with what its data come in
-    child = packaged(kit, env, wheel, tmp_path / 'sent', *given[0], **given[1])
-    assert 'from the model on' in child.kit('package out=build/ci').stdout
     child.python(SAY)
     assert float(child.python(ASK)) < 1e-4
     assert 'Nobody wrote down' not in (child.path / 'build/ci/package/card.md').read_text()
 
 
+@pytest.fixture(scope='module')
+def packaged(kit, wheel, children, tmp_path_factory):
+    "Make the project of a flavour, on the first call for it: no stage beside the least ones but `package`, after all its chapters"
+
+    @cache
+    def made(flavour):
+        env, folder = children(flavour).env, tmp_path_factory.mktemp('packaged')  # with what its data come in
+        child = new_project(kit, env, wheel, folder / 'sent', profile='choose', stages='[package]', **FLAVOURS[flavour])
+        child.kit('run nbs --set ci')
+        return child
+
+    return made
+
+
 @pytest.mark.full
-def test_names_are_tidied_in_the_graph(kit, project_env, wheel, tmp_path):
+@pytest.mark.parametrize('flavour', in_flavours.values())
+def test_packages_answer_as_the_model(packaged, flavour):
+    "The package of the chapter does, and the verb makes it again with the same proof"
+    child = packaged(flavour)
+    answers_as_its_model(child)
+    assert 'from the model on' in child.kit('package out=build/ci').stdout
+
+
+@pytest.mark.full
+@pytest.mark.parametrize('flavour', [in_flavours['text']])
+def test_names_are_tidied_in_the_graph(packaged, flavour):
     "What somebody types is tidied by the graph as the chapter tidies what it learns from"
-    packaged(kit, project_env, wheel, tmp_path / 'untidy', **FLAVOURS['text']).python(UNTIDY)
+    packaged(flavour).python(UNTIDY)
 
 
 OTHER = '''

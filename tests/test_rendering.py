@@ -137,13 +137,14 @@ def test_project_is_small(rendered, name):
     assert not [f for f in found if not f.stat().st_size and f.name != '__init__.py']
 
 
+FULL = ['06_package', '07_register', '08_serve']
 SMALL = {'minimal': '01_explore 04_sweep 05_evaluate', 'chosen': '01_explore 05_evaluate'}
 
 
 @every
 def test_chapters_lead_to_each_other(rendered, name):
     "The chapters of the profile are there, and each points to the next, which exists, as the index and dvc.yaml do"
-    folder, wanted = rendered(name), [c for c in CHAPTERS if c not in SMALL.get(name, '').split()] + ['06_package'] * (name == 'full')
+    folder, wanted = rendered(name), [c for c in CHAPTERS if c not in SMALL.get(name, '').split()] + FULL * (name == 'full')
     pages = {f.stem: f.read_text(encoding='utf-8') for f in folder.glob('nbs/*.ipynb')}
     assert sorted(pages) == sorted(wanted)
     assert set(yaml.safe_load((folder / 'dvc.yaml').read_text(encoding='utf-8'))['stages']) == set(wanted[1:])

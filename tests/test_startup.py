@@ -48,3 +48,15 @@ def test_help_is_as_quick_as_an_empty_app():
     times = [(seconds(OURS), seconds(empty)) for _ in range(9)]
     us, them = map(min, zip(*times))
     assert us <= 1.5 * them, f'{us:.2f} s against {them:.2f} s'
+
+
+NAMES = '''import importlib, pkgutil, mlops_kit
+for m in pkgutil.iter_modules(mlops_kit.__path__):
+    module = importlib.import_module(f'mlops_kit.{m.name}')
+    print(*(f'{m.name} has no {name}' for name in getattr(module, '__all__', []) if not hasattr(module, name)), sep='\\n', end='')
+'''
+
+
+def test_every_name_is_there():
+    "`from mlops_kit.MODULE import *` brings what `__all__` promises, of every module"
+    assert sh([sys.executable, '-c', NAMES]).stdout.strip() == ''

@@ -258,6 +258,20 @@ def test_several_machines(tmp_path, postgres):  # noqa: F811
 
 @full
 @one_flavour
+def test_sweep_resumes(child):
+    "A study of 6 trials has 6; asked for 8, it goes on with the same file and keeps the first 6"
+    study = child.path / 'build/study/runs/studies.journal'
+    child.kit('sweep out=build/study hydra.sweeper.n_trials=6 trainer.max_epochs=3')
+    first = trials(study)
+    assert [t.number for t in first] == list(range(6))
+    assert {t.state for t in first} <= {'COMPLETE', 'PRUNED'}
+    child.kit('sweep out=build/study hydra.sweeper.n_trials=8 trainer.max_epochs=3')
+    now = trials(study)
+    assert (len(now), now[:6]) == (8, first)
+
+
+@full
+@one_flavour
 def test_sweep_in_a_database(child, tmp_path, postgres):  # noqa: F811
     "OPTUNA_STORAGE is enough; the password is in no file and no word"
     env = {**os.environ, **child.variables, 'OPTUNA_STORAGE': postgres, 'PYTHONPATH': str(child.path)}

@@ -25,12 +25,30 @@ seen = dict(csv=pd.read_csv(run / 'csv/metrics.csv')[name].dropna().tolist(), wa
     tensorboard=[e.value for e in board.Scalars(name)], mlflow=[m.value for m in client.get_metric_history(found.info.run_id, name)])
 print(json.dumps(seen))"""
 
+TRACKED = """
+import json, sys
+from mlops_kit.tracking import read_run
+r = read_run(sys.argv[1])
+print(json.dumps([r.config, r.summary, r.exit_code]))"""
+
 
 def trained(child, out, words='', ok=True, **env):
     "What a short training says, and its record"
     said = child.kit(f'train {SMALL} out=build/{out} {words}', env=env, ok=ok)
     [file] = (child.path / f'build/{out}/runs/train').glob('*/run.json')
     return said.stdout, json.loads(file.read_text()), file.parent
+
+
+def test_tracked_run_equals_record(child):
+    "What W&B stored offline is what run.json says: the config and where the run comes from, the metrics, how it ended"
+    child.kit('train trainer.max_epochs=2 out=build/tracked')
+    folder = next((child.path / 'build/tracked/runs/train').iterdir())
+    config, summary, code = json.loads(child.run('python', '-c', TRACKED, folder).stdout.splitlines()[-1])
+    record = json.loads((folder / 'run.json').read_text())
+    assert (config, code) == ({**record['config'], **{k: record[k] for k in ('id', 'overrides', 'provenance')}}, 0)
+    last = {k.removeprefix('last/'): v for k, v in record['metrics'].items() if k.startswith('last/')}
+    assert last
+    assert {k: summary[k] for k in last} == pytest.approx(last)
 
 
 def test_online_run_is_sent(child, wandb_server):
