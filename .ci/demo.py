@@ -49,8 +49,24 @@ def summary(seconds):
     counts = ', '.join(f'{n} {state.lower()}' for state, n in study['trials'].items())
     yield f'best of {sum(study["trials"].values())} trials ({counts}): {study["monitor"]} {study["value"]:.4f}'
     yield '  ' + ' '.join(short(o) for o in study['overrides'])
+    yield from shipped()
     yield f'seconds: {seconds:.0f} in all'
     yield '  ' + ', '.join(f'{name} {r["seconds"]:.0f}' for name, (r, _) in chapters().items() if name != 'index')
+
+
+def shipped():
+    "What became of the model: its package, its version, and an answer of the service"
+    proof, served = json.loads((CHILD / 'package' / 'proof.json').read_text())['parity'], chapters()['08_serve'][0]['metrics']
+    far, size = max(b['max'] for b in proof['batches']), (CHILD / 'package' / 'model.onnx').stat().st_size
+    yield f'packaged: {size / 1024:.0f} kB, at most {far:.0e} from the model on {proof["rows"]} images'
+    [(model, state)] = [(m['model'], m) for m in json.loads(told('models', 'list', '--json'))]
+    yield f'registered: {model} {state["versions"]}, champion is {state["champion"]}'
+    yield f'served: half of {served["questions"]:.0f} answers within {served["ms"]:.1f} ms, 99% within {served["p99"]:.1f} ms'
+
+
+def told(*words):
+    "What a command says in the project"
+    return subprocess.run([BIN / 'mlops-kit', *words], cwd=CHILD, check=True, stdout=subprocess.PIPE, text=True).stdout
 
 
 def short(override):
@@ -74,12 +90,14 @@ def main():
     args.add_argument('--keep', action='store_true', help='keep the output and the picture for the README, in nbs/images')
     keep, start = args.parse_args().keep, perf_counter()
     shutil.rmtree(CHILD, ignore_errors=True)
-    step('mlops-kit new build/digits --defaults', BIN / 'mlops-kit', 'new', CHILD, '--defaults')
+    step('mlops-kit new build/digits --defaults -d profile=full', BIN / 'mlops-kit', 'new', CHILD, '--defaults', '-d', 'profile=full')
     step('pip install -e build/digits', sys.executable, '-m', 'pip', 'install', '-qq', '--no-deps', '-e', CHILD)
     step('mlops-kit run nbs', BIN / 'mlops-kit', 'run', 'nbs', cwd=CHILD)
     text = '\n'.join(summary(perf_counter() - start))
+    told('models', 'lineage', 'digits', '--picture', 'reports/lineage.png')
     evaluated = chapters()['05_evaluate'][1].relative_to(ROOT) / '05_evaluate.ipynb'
-    print(f'\n{text}\nto open\n  build/digits/nbs  the chapters\n  {evaluated}  the last one, with its pictures')
+    print(f'\n{text}\nto open\n  build/digits/nbs  the chapters\n  {evaluated}  whether it is any good, in pictures')
+    print('  build/digits/reports/lineage.png  where the champion comes from')
     if keep:
         (ROOT / 'nbs' / 'images').mkdir(exist_ok=True)
         (ROOT / 'nbs' / 'images' / 'demo.txt').write_text(text + '\n')
