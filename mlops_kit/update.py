@@ -275,13 +275,16 @@ def update(
 # %% ../nbs/90_update.ipynb #b9e210e6
 _sizes = dict(minimal=0, recommended=1, full=2)
 
+def _with_needs(name, table): return [*(_with_needs(table[name]['needs'], table) if 'needs' in table[name] else ()), name]
+
 def stages_of(
     answers:dict, # Of the project
     table:dict, # `stage_table` of the template
 )->list: # Those that can be switched
     "Which stages a project has"
     profile,free = answers.get('profile', 'full'),[k for k,v in table.items() if v['from']!='minimal']
-    if profile=='choose': return [k for k in free if k in answers.get('stages', [])]
+    chosen = {m for n in answers.get('stages', []) if n in table for m in _with_needs(n, table)}
+    if profile=='choose': return [k for k in free if k in chosen]
     return [k for k in free if _sizes[table[k]['from']]<=_sizes[profile]]
 
 def _stage_table(origin):
@@ -291,8 +294,6 @@ def _stage_table(origin):
     return yaml.safe_load(found['stage_table']['default'])
 
 # %% ../nbs/90_update.ipynb #1a193499
-def _with_needs(name, table): return [*(_with_needs(table[name]['needs'], table) if 'needs' in table[name] else ()), name]
-
 def _switched(answers, table, names, on):
     free,has = [k for k,v in table.items() if v['from']!='minimal'],stages_of(answers, table)
     for n in names:

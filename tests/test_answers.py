@@ -101,3 +101,11 @@ def test_options_go_together(bare, forked, tmp_path, row):
 def test_options_pass_every_check(bare, forked, tmp_path, row):
     "Any two options give a project that passes all of `mlops-kit check`"
     assert forked(faults, made(bare, tmp_path / 'my project', row), True) == []
+
+
+def test_stage_brings_what_it_needs(bare, tmp_path):
+    "Who chooses the last chapter gets those that it rests on, and nothing else"
+    folder = render(bare, tmp_path / 'shop', profile='choose', stages=['serve'])
+    chapters = {f.stem for f in folder.glob('nbs/*.ipynb')}
+    assert chapters == {'index', '00_data', '02_model', '03_train', '06_package', '07_register', '08_serve'}
+    assert 'mlops-kit[project,registry,serve]' in (folder / 'requirements.txt').read_text()
