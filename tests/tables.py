@@ -65,12 +65,12 @@ def untidy():
 
 
 MESSY = {
-    'mixed': lambda: (mixed(), 'price'),
+    'mixed': lambda: (dear(mixed()), 'dear'),
     'semicolons': lambda: (rows(), 'price'),
     'untidy': lambda: (untidy(), 'Preis in € 🏠'),
     'one_class': lambda: (dear(rows()).assign(dear='yes'), 'dear'), 'ten_rows': lambda: (dear(rows(10)), 'dear')}
 REFUSED = {'one_class': 'one class only', 'ten_rows': '10 rows have a target'}  # and why
-WAYS = {'semicolons': {'sep': ';', 'decimal': ',', 'encoding': 'utf-8-sig'}}
+WAYS = dict.fromkeys(['semicolons', 'untidy'], {'sep': ';', 'decimal': ',', 'encoding': 'utf-8-sig'})
 
 
 def write(name, folder):

@@ -44,7 +44,7 @@ def test_wrong_question_to_the_gate(child, words, says):
 
 
 @pytest.mark.full
-@each_flavour
+@one_flavour
 def test_two_runs_are_compared(child):
     "Against a run of its own weights a model is tied and passes; one that is named wrongly is refused"
     assert child.ci.returncode == 0

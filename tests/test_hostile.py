@@ -80,13 +80,13 @@ def metadata(folder, given):
     return known
 
 
-def requirements(folder, source):
+def requirements(folder, source, extras):
     "One line says where the library comes from, and adds no other"
     lock, line, own = (folder / 'requirements.txt').read_text(encoding='utf-8').split('\n')[:-1]
     assert (lock, own) == ('-c constraints.txt', '-e .')
-    if re.match('[0-9<>=!~]', source): assert line.removeprefix('mlops-kit[project]') in (source, f'=={source}')
-    elif source.startswith('.'): assert line == f'{source}[project]'
-    else: assert (Requirement(line).name, Requirement(line).extras) == ('mlops-kit', {'project'})
+    if re.match('[0-9<>=!~]', source): assert line.removeprefix(f'mlops-kit[{extras}]') in (source, f'=={source}')
+    elif source.startswith('.'): assert line == f'{source}[{extras}]'
+    else: assert (Requirement(line).name, Requirement(line).extras) == ('mlops-kit', {*extras.split(',')})
 
 
 def own_data(folder, known):
@@ -125,7 +125,7 @@ def promises(folder, given):
     "All that a project must be"
     parsed(folder)
     known = metadata(folder, given)
-    requirements(folder, known['kit_source'])
+    requirements(folder, known['kit_source'], 'project,registry,serve' if known['profile'] == 'full' else 'project')
     own_data(folder, known)
     imported(folder, known['package'])
     assert '](' in known.get('target', '') or stale(folder) == []

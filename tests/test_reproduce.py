@@ -13,7 +13,7 @@ from tables import write
 
 tabular_only = pytest.mark.parametrize('flavour', ['tabular'])
 SMALL = 'trainer.max_epochs=2 logger=none'
-KINDS = [pytest.param(f, k, marks=[pytest.mark.full if (f, k) in {('image', 'resumed'), ('tabular', 'trial')} else pytest.mark.soak,
+KINDS = [pytest.param(f, k, marks=[pytest.mark.full if (f, k) == ('image', 'resumed') else pytest.mark.soak,
                                    pytest.mark.xdist_group(f)]) for f in ('image', 'tabular') for k in ('trial', 'resumed')]
 
 

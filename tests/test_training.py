@@ -53,7 +53,7 @@ def trainings(child, out):
 
 
 @pytest.mark.full
-@each_flavour
+@one_flavour
 def test_two_processes_make_one_run(child):
     "`trainer=ddp` trains in two processes, records one run, and leaves no process behind"
     out = f'build/ddp-{child.path.name}'
@@ -66,7 +66,7 @@ def test_two_processes_make_one_run(child):
     assert [(r['status'], r.get('resumes')) for r in trainings(child, out)] == [('passed', None), ('passed', run['id'])]
 
 
-@each_flavour
+@one_flavour
 @pytest.mark.parametrize('seed', [pytest.param(0, marks=pytest.mark.full), *(pytest.param(n, marks=pytest.mark.soak) for n in range(1, 6))])
 def test_killed_run_goes_on(child, seed):
     "Whenever it is killed, `resume=RUN` ends with the weights of a run that was never stopped"
@@ -87,7 +87,7 @@ def test_killed_run_goes_on(child, seed):
 
 
 @pytest.mark.full
-@each_flavour
+@one_flavour
 def test_every_choice_trains(child):
     "Choices of the trainer and for debugging do what they say, from the command line"
     child.kit(f'train -m debug=fast_dev_run,limit,overfit,profiler trainer=cpu,deterministic {SMALL} out=build/each')
@@ -99,7 +99,7 @@ def test_every_choice_trains(child):
 
 
 @pytest.mark.full
-@each_flavour
+@one_flavour
 def test_precision_and_compiling(child):
     "bf16, accumulated and clipped gradients, another batch size and torch.compile are words on the command line"
     service('g++')
