@@ -70,7 +70,7 @@ MESSY = {
     'untidy': lambda: (untidy(), 'Preis in € 🏠'),
     'one_class': lambda: (dear(rows()).assign(dear='yes'), 'dear'), 'ten_rows': lambda: (dear(rows(10)), 'dear')}
 REFUSED = {'one_class': 'one class only', 'ten_rows': '10 rows have a target'}  # and why
-WAYS = dict.fromkeys(['semicolons', 'untidy'], {'sep': ';', 'decimal': ',', 'encoding': 'utf-8-sig'})
+WAYS = {name: {'sep': ';', 'decimal': ',', 'encoding': 'utf-8-sig'} for name in ('semicolons', 'untidy')}
 
 
 def write(name, folder):

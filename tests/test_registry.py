@@ -2,6 +2,7 @@
 import json
 import os
 import random
+import shutil
 import signal
 import sqlite3
 import subprocess
@@ -10,6 +11,7 @@ import time
 from pathlib import Path
 
 import pytest
+from children import render
 from helpers import sh
 
 from mlops_kit.package import toy_package
@@ -99,14 +101,40 @@ def test_whoever_looks_mends_the_aliases(folder):
 
 VERBS = {'list': '3', 'show homes': 'pass', 'promote homes 1 --why first': 'promoted 1', 'promote homes 2 --to challenger': 'challenger 2',
          'promote homes 2': 'promoted 2', 'rollback homes': 'champion is 1 again', 'retire homes 2': 'retired 2', 'history homes': 'first',
-         'diff homes 1 3': 'metrics', 'lineage homes --picture lineage.png': 'champion'}
+         'deployed homes 1 https://homes.example.com': 'deployed 1 to https://homes', 'diff homes 1 3': 'metrics',
+         'lineage homes --picture lineage.png': 'https://homes.example.com'}
+ASK = """
+import sys
+from mlops_kit.cli import main
+for words in sys.stdin.read().splitlines():
+    sys.argv = ['mlops-kit', 'models', *words.split()]
+    try: main()
+    except SystemExit as e: assert not e.code, words
+    print(flush=True)"""
 
 
 @pytest.mark.full
 @pytest.mark.xdist_group('registry')
 def test_verbs(folder):
     "Each verb of `mlops-kit models` does what it says, in the folder that has the registry"
-    kit = Path(sys.executable).parent / 'mlops-kit'
+    how = dict(cwd=folder.parent, env=os.environ | {'COLUMNS': '200'}, text=True, stdout=subprocess.PIPE, check=True)
+    said = subprocess.run([sys.executable, '-c', ASK], input='\n'.join(VERBS), **how).stdout  # in one process: each would import MLflow
     for words, says in VERBS.items():
-        assert says in sh([kit, 'models', *words.split()], cwd=folder.parent).stdout, words
+        assert says in said, words
+        said = said[said.index(says):]
     assert (folder.parent / 'lineage.png').stat().st_size > 5000
+
+
+@pytest.mark.full
+@pytest.mark.xdist_group('registry')
+def test_project_asks_for_a_second_person(kit, folder):
+    "With `registry.approval: true` in a project's config no one makes a champion alone, on the command line"
+    project = render(kit, folder.parent / 'homes', profile='full')
+    config = project / 'configs/registry/local.yaml'
+    config.write_text(config.read_text().replace('approval: false', 'approval: true'))
+    shutil.move(folder, project / 'registry')
+    command = [Path(sys.executable).parent / 'mlops-kit', 'models', 'promote', 'homes', '1', '--who', 'ada']
+    alone, same = sh(command, cwd=project, ok=False), sh([*command, '--approved-by', 'ada'], cwd=project, ok=False)
+    assert (alone.returncode, 'type --approved-by NAME' in alone.stdout, same.returncode) == (1, True, 1), alone.stdout
+    assert 'promoted 1' in sh([*command, '--approved-by', 'grace'], cwd=project).stdout
+    assert 'grace' in sh([command[0], 'models', 'history', 'homes'], cwd=project).stdout

@@ -158,7 +158,7 @@ def test_interrupted(own, record):
     assert [f.name for f in (own.path / 'runs/train').iterdir()] == [record['id']]
 
 
-@pytest.mark.full
+@pytest.mark.soak
 def test_own_regression(kit, project_env, wheel, tmp_path):
     "A project on a user's own table, which predicts a number, reproduces a run too"
     file, target = write('semicolons', tmp_path)
