@@ -125,7 +125,7 @@ def test_an_edit_reaches_other_projects(image, tmp_path):
 def test_turns_of_a_loop_are_edited_alike(image):
     "What is written for each stage can be edited in all of its turns; in one of them it is refused, and nothing is kept"
     answers, text = {**PLAYED, 'task': 'image'}, text_of(image[1]['AGENTS.md'])
-    rows = [line for line in text.split('\n') if re.search('`mlops-kit (studies|sweep|gate|package|update)', line)]
+    rows = [line for line in text.split('\n') if re.search('`mlops-kit (studies|sweep|gate|package|models|serve|update)', line)]
     for row in rows: text = text.replace(row, f'{row} mine |')
     assert '| mine |\n{~ endfor' in keep(ROOT, image, answers, {'AGENTS.md': text}).files['template/AGENTS.md']
     with pytest.raises(Refused, match=r'AGENTS.md:\d+: template/AGENTS.md writes this for each'):

@@ -83,7 +83,7 @@ def test_newest_libraries(full, played):
     shutil.copy(played / 'pip', played / 'mlops-kit')
     done, log = steps(full, 'scheduled', 'newest', played)
     assert done.returncode == 0, done.stdout
-    assert [line.split()[0] for line in (played / 'newest.txt').read_text().splitlines()] == ['mlops-kit[project]', '-e']
+    assert [line.split()[0] for line in (played / 'newest.txt').read_text().splitlines()] == ['mlops-kit[project,registry,serve]', '-e']
     assert log.splitlines()[0] == 'pip install -r newest.txt'
     assert log.splitlines()[2:] == ['mlops-kit check', 'mlops-kit run nbs --set ci --html build/ci/report.html']
 
