@@ -130,7 +130,7 @@ def models_lineage(model:str=_model, picture:str=Option(None, metavar='FILE', he
     rows = _registry(registry).lineage(model)
     if picture:
         from mlops_kit.registry import plot_lineage
-        plot_lineage(rows).savefig(picture, dpi=150)
+        plot_lineage(rows).savefig(picture, dpi=150, bbox_inches='tight')
     if as_json: return _json(rows)
     _table([(r['data'], (r['commit'] or '')[:10], r['run'], r['version'], r['is'], ', '.join(r['deployed'])) for r in rows], 'data', 'commit', 'run', 'version', 'is', 'deployed')
 

@@ -20,7 +20,7 @@ def _why(e):
     try: told = json.loads(said)
     except ValueError: return said[:200] or e.reason
     problems = [f'row {p["row"]}, {p["field"]}: {p["problem"]}' for p in told.get('problems', [])[:3]]
-    return '; '.join([told.get('detail') or told.get('title') or said[:200], *problems])
+    return '; '.join(problems) or told.get('detail') or told.get('title') or said[:200]
 
 class Remote:
     "A service that runs somewhere"
