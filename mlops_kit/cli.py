@@ -165,11 +165,15 @@ def _finish(done, no_run, as_json, nothing):
         if not as_json: print('\nSettle each, then: git add -A && git commit')
         raise typer.Exit(1)
     if not done.exported: return None if as_json else print('\nnbdev is not installed here, so nothing was exported or run')
-    if not no_run and not as_json and not _still_works(): raise typer.Exit(1)
+    if not no_run and not as_json and not _still_works():
+        if _new_requirements(done): print('\nrequirements.txt asks for more now: pip install -r requirements.txt, then mlops-kit run nbs --set ci')
+        raise typer.Exit(1)
     if not as_json: print(f'\nNext: {_what_next(done)}')
 
+def _new_requirements(done): return ('M', 'requirements.txt') in done.plan.changes
+
 def _what_next(done):
-    install = 'pip install -r requirements.txt, then ' if ('M', 'requirements.txt') in done.plan.changes else ''
+    install = 'pip install -r requirements.txt, then ' if _new_requirements(done) else ''
     return install+(f'git merge {done.branch} into your own branch' if done.branch else 'git commit')
 
 # %% ../nbs/91_cli.ipynb #bd0a8ef1
