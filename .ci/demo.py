@@ -59,8 +59,8 @@ def shipped():
     proof, served = json.loads((CHILD / 'package' / 'proof.json').read_text())['parity'], chapters()['08_serve'][0]['metrics']
     far, size = max(b['max'] for b in proof['batches']), (CHILD / 'package' / 'model.onnx').stat().st_size
     yield f'packaged: {size / 1024:.0f} kB, at most {far:.0e} from the model on {proof["rows"]} images'
-    [(model, state)] = [(m['model'], m) for m in json.loads(told('models', 'list', '--json'))]
-    yield f'registered: version {state["champion"]} of {model} is the champion'
+    [model] = json.loads(told('models', 'list', '--json'))
+    yield f'registered: version {model["champion"]} of {model["model"]} is the champion'
     yield f'served: half of {served["questions"]:.0f} answers within {served["ms"]:.1f} ms, 99% within {served["p99"]:.1f} ms'
 
 

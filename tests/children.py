@@ -173,6 +173,15 @@ each_flavour, one_flavour, other_flavours = (pytest.mark.parametrize('flavour', 
     THOROUGH, THOROUGH[:1], [f for f in FLAVOURS if f != THOROUGH[0]]))
 
 
+def tiered(flavour, seed=None):
+    "In `full` for the first flavour and seed, in the soak for the rest"
+    tier = pytest.mark.soak if seed or flavour != THOROUGH[0] else pytest.mark.full
+    return pytest.param(*[flavour] if seed is None else [flavour, seed], marks=[tier, pytest.mark.xdist_group(flavour)])
+
+
+full_then_soak = pytest.mark.parametrize('flavour', [tiered(f) for f in THOROUGH])
+
+
 @pytest.fixture
 def child(children, flavour):
     "The child of this test's flavour; shared, so leave it as it was"

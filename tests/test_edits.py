@@ -9,9 +9,8 @@ import pytest
 from children import FLAVOURS, Child, git, new_project
 
 FOUND = edits.edits()
-SOAK = ['03_metric', '04_loss', '09_slice']  # what they touch, others touch, too
-GROUPS = [pytest.param(name, marks=[pytest.mark.soak if name in SOAK else pytest.mark.full, pytest.mark.xdist_group(e.project)])
-          for name, e in FOUND.items()]
+GROUPS = [pytest.param(name, marks=pytest.mark.xdist_group(e.project)) for name, e in FOUND.items()]
+pytestmark = pytest.mark.full
 
 
 @pytest.fixture(scope='module')
@@ -44,7 +43,6 @@ def test_edit(project, tmp_path, name):
     assert edit.shows in said[-1]
 
 
-@pytest.mark.full
 def test_edits_are_cheap():
     "Twelve of them, and half need one file and eight lines, or less"
     files, lines = zip(*(edits.cost(e.diff) for e in FOUND.values()))

@@ -2,7 +2,7 @@
 import json
 
 import pytest
-from children import CHAPTERS, each_flavour, new_project, one_flavour
+from children import CHAPTERS, each_flavour, full_then_soak, new_project, one_flavour
 from tables import write
 
 
@@ -43,8 +43,7 @@ def test_wrong_question_to_the_gate(child, words, says):
     assert (said.returncode, said.stdout.count('\n'), says in said.stdout) == (2, 1, True), said.stdout
 
 
-@pytest.mark.full
-@one_flavour
+@full_then_soak
 def test_two_runs_are_compared(child):
     "Against a run of its own weights a model is tied and passes; one that is named wrongly is refused"
     assert child.ci.returncode == 0

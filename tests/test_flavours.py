@@ -5,7 +5,7 @@ import shutil
 
 import pytest
 import yaml
-from children import CHAPTERS, Child, Layer, git, in_flavours, one_flavour, other_flavours, passed_in_full
+from children import CHAPTERS, Child, Layer, full_then_soak, git, in_flavours, other_flavours, passed_in_full
 
 
 def run_workflow(file, checkout, env, known, event='pull_request'):
@@ -57,8 +57,7 @@ def branch(ran, tmp_path):
     return tmp_path / 'checkout'
 
 
-@pytest.mark.full
-@one_flavour
+@full_then_soak
 def test_prune(ran, tmp_path):
     "Old runs go, but for those that something rests on: afterwards no notebook has to run again"
     copy = Child(shutil.copytree(ran.path, tmp_path / 'copy'), ran.env, {'PYTHONPATH': str(tmp_path / 'copy')})
@@ -69,8 +68,7 @@ def test_prune(ran, tmp_path):
     assert 'Nothing has changed' in copy.kit('run nbs/00_data.ipynb nbs/03_train.ipynb --set ci').stdout
 
 
-@pytest.mark.full
-@one_flavour
+@full_then_soak
 def test_workflows_run(ran, branch, github, tmp_path):
     "The workflows run as they stand, leave what they upload, and keep one comment that says what the branch changes"
     env = Layer(ran.env, tmp_path / 'env')

@@ -14,7 +14,7 @@ from urllib.request import urlopen
 
 import pytest
 import yaml
-from children import one_flavour
+from children import full_then_soak, one_flavour
 from servers import PASSWORD, postgres  # noqa: F401  (a fixture)
 
 pytestmark = pytest.mark.skipif(sys.platform == 'win32', reason='forks')
@@ -263,8 +263,7 @@ storage = optuna.storages.JournalStorage(optuna.storages.journal.JournalFileBack
 print(json.dumps([[t.number, t.state.name, t.params] for t in optuna.load_study(study_name=name, storage=storage).trials]))"""
 
 
-@full
-@one_flavour
+@full_then_soak
 def test_sweep_resumes(child):
     "A study of 6 trials has 6; asked for 8, it goes on with the same file and keeps the first 6, as Optuna itself reads it"
     def tried(): return json.loads(child.run('python', '-c', STUDY, 'build/study/runs/studies.journal').stdout.splitlines()[-1])

@@ -9,7 +9,7 @@ import time
 
 import pexpect
 import pytest
-from children import Layer, each_flavour, one_flavour
+from children import THOROUGH, Layer, each_flavour, full_then_soak, one_flavour, tiered
 from helpers import ROOT, service
 
 SMALL = 'trainer.max_epochs=2 logger=none'
@@ -52,8 +52,7 @@ def trainings(child, out):
     return sorted(found, key=lambda r: r['started'])
 
 
-@pytest.mark.full
-@one_flavour
+@full_then_soak
 def test_two_processes_make_one_run(child):
     "`trainer=ddp` trains in two processes, records one run, and leaves no process behind"
     out = f'build/ddp-{child.path.name}'
@@ -66,8 +65,7 @@ def test_two_processes_make_one_run(child):
     assert [(r['status'], r.get('resumes')) for r in trainings(child, out)] == [('passed', None), ('passed', run['id'])]
 
 
-@one_flavour
-@pytest.mark.parametrize('seed', [pytest.param(0, marks=pytest.mark.full), *(pytest.param(n, marks=pytest.mark.soak) for n in range(1, 6))])
+@pytest.mark.parametrize(('flavour', 'seed'), [tiered(f, seed) for f in THOROUGH for seed in range(6)])
 def test_killed_run_goes_on(child, seed):
     "Whenever it is killed, `resume=RUN` ends with the weights of a run that was never stopped"
     out, rnd = f'build/killed{seed}', random.Random(seed)
@@ -86,8 +84,7 @@ def test_killed_run_goes_on(child, seed):
     assert [(r['status'], r.get('resumes')) for r in trainings(child, out)[1:]] == [('passed', dead['id']), ('passed', None)]
 
 
-@pytest.mark.full
-@one_flavour
+@full_then_soak
 def test_every_choice_trains(child):
     "Choices of the trainer and for debugging do what they say, from the command line"
     child.kit(f'train -m debug=fast_dev_run,limit,overfit,profiler trainer=cpu,deterministic {SMALL} out=build/each')
@@ -98,8 +95,7 @@ def test_every_choice_trains(child):
     assert kept[-1] == ['best.safetensors', 'fit-profile.txt', 'history.json', 'last.ckpt']
 
 
-@pytest.mark.full
-@one_flavour
+@full_then_soak
 def test_precision_and_compiling(child):
     "bf16, accumulated and clipped gradients, another batch size and torch.compile are words on the command line"
     service('g++')
