@@ -105,28 +105,24 @@ def _until_version(remote, version, patience):
         if time.monotonic()>end: raise KitError(f'{remote.address} serves version {found}, not {version}')
         time.sleep(.2)
 
-def _rank(x, p): return sorted(x)[min(len(x)-1, int(p*len(x)))]
-
 def smoke(
     address:str, # As in https://models.example.com
     version=None, # The champion that has to be there
-    rows:list=None, # To ask with; by default the example of its own description
     times:int=20, # How often to ask
     slowest:float=1., # Seconds that half of the answers may take
     key:str=None, # For the header x-api-key
     patience:float=60., # Seconds until it has to be ready, in that version
-)->dict: # `address`, `version`, `asked`, `median` and `p99` in seconds, and the `row` and `answer` of the last question
-    "Ask a deployed service as a user would; `KitError` says what is wrong"
+)->dict: # `address`, `version`, `asked`, `median` and `longest` in seconds, and the `row` and its `answer`
+    "Ask a deployed service for the example of its own description; `KitError` says what is wrong"
     remote = Remote(address, key)
     if times<1: raise InputError(f'times={times}: ask at least once')
     found = _until_version(remote, version, patience)
-    rows = rows or [remote.example()]
-    took = []
+    row,took = remote.example(),[]
     for _ in range(times):
         start = time.perf_counter()
-        said = remote.predict(rows)
+        said = remote.predict([row])
         took.append(time.perf_counter()-start)
-        if len(said)!=len(rows): raise KitError(f'{address} answers {len(rows)} rows with {len(said)}')
-    told = dict(address=remote.address, version=found, asked=times, median=median(took), p99=_rank(took, .99), row=rows[-1], answer=said[-1])
+        if len(said)!=1: raise KitError(f'{address} answers one row with {len(said)}')
+    told = dict(address=remote.address, version=found, asked=times, median=median(took), longest=max(took), row=row, answer=said[0])
     if told['median']>slowest: raise KitError(f'{address} takes {told["median"]:.2f} s for an answer, where {slowest:g} s are allowed')
     return told
