@@ -26,6 +26,8 @@ from play import render as rendered
 
 pytestmark = pytest.mark.usefixtures('quick_copier')
 PLAYED = {**SENTINELS, 'kit_source': '1.0', 'profile': 'full'}
+STAGES = yaml.safe_load(yaml.safe_load((ROOT / 'copier.yml').read_text(encoding='utf-8'))['stage_table']['default'])
+TRIES = [command for stage in STAGES.values() for command in stage.get('try', {})]
 OWNED = {f'own {task}': {'task': task, 'data': 'quokka.csv', 'target': 'price of "Vexworth"'} for task in OWN}
 PROJECTS = [pytest.param({**PLAYED, **flavour, 'profile': profile}, id=f'{name}-{profile}')
             for name, flavour in {**FLAVOURS, **OWNED}.items() for profile in ('minimal', 'recommended', 'full')]
@@ -125,7 +127,8 @@ def test_an_edit_reaches_other_projects(image, tmp_path):
 def test_turns_of_a_loop_are_edited_alike(image):
     "What is written for each stage can be edited in all of its turns; in one of them it is refused, and nothing is kept"
     answers, text = {**PLAYED, 'task': 'image'}, text_of(image[1]['AGENTS.md'])
-    rows = [line for line in text.split('\n') if re.search('`mlops-kit (studies|sweep|gate|package|models|serve|update)', line)]
+    rows = [line for line in text.split('\n') if any(f'`{command}`' in line for command in TRIES)]
+    assert len(rows) == len(TRIES)
     for row in rows: text = text.replace(row, f'{row} mine |')
     assert '| mine |\n{~ endfor' in keep(ROOT, image, answers, {'AGENTS.md': text}).files['template/AGENTS.md']
     with pytest.raises(Refused, match=r'AGENTS.md:\d+: template/AGENTS.md writes this for each'):
