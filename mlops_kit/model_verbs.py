@@ -4,7 +4,8 @@
 
 # %% auto #0
 __all__ = ['models', 'gate', 'package', 'models_list', 'models_show', 'models_history', 'models_diff', 'models_lineage',
-           'models_register', 'models_promote', 'models_rollback', 'models_retire', 'models_deployed']
+           'models_register', 'models_promote', 'models_ready', 'models_copy', 'models_rollback', 'models_retire',
+           'models_deployed']
 
 # %% ../nbs/89_models.ipynb #7f45ba89
 import os, typer
@@ -150,6 +151,21 @@ def models_promote(model:str=_model, version:int=_version, to:str=Option('champi
     "Make a version champion or challenger, if it passed the gate"
     from mlops_kit.registry import NOW
     print(_told(_registry(registry).promote(model, version, to, why, who, NOW if expects is None else expects, approved_by, force)))
+
+# %% ../nbs/89_models.ipynb #9d9de446
+_which = Argument(metavar='VERSION', help='A number, champion or challenger')
+
+@verb('mlops-kit models ready digits challenger', on=models, name='ready')
+def models_ready(model:str=_model, version:str=_which, registry:str=_uri, as_json:bool=_as_json):
+    "May a version become champion, but for an approval? Exit code 1, and the reason, when it may not"
+    told = _registry(registry).ready(model, version)
+    if as_json: return _json(told)
+    print(f'{model} {told["version"]} may become champion'+(f' in the place of {told["champion"]}' if told['champion'] not in (None, told['version']) else ''))
+
+@verb('mlops-kit models copy digits champion --to package', on=models, name='copy')
+def models_copy(model:str=_model, version:str=_which, to:str=Option('package', metavar='FOLDER', help='A new one'), registry:str=_uri):
+    "Copy the package of a version out of the registry, checked"
+    print(f'{to}: {model} {_registry(registry).copy(model, version, to)}')
 
 # %% ../nbs/89_models.ipynb #a2905c04
 @verb('mlops-kit models rollback digits --why "slower"', on=models, name='rollback')

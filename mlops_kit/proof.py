@@ -6,7 +6,7 @@
 __all__ = ['CALLS', 'open_graph', 'Proof', 'prove', 'quantise', 'latency']
 
 # %% ../nbs/28_proof.ipynb #1e37f718
-import logging, time
+import logging, os, time
 from contextlib import contextmanager
 from dataclasses import dataclass
 from statistics import median
@@ -14,13 +14,18 @@ from tempfile import TemporaryDirectory
 from .project import InputError, need
 
 # %% ../nbs/28_proof.ipynb #a768d287
+def _runtime():
+    need('onnxruntime')
+    os.environ.setdefault('ORT_DISABLE_TELEMETRY', '1')
+    import onnxruntime
+    return onnxruntime
+
 def open_graph(
     graph, # Bytes, or the path of an ONNX file
     threads:int=1, # For one answer
 ): # A function: arrays by name, as from `from_rows`, to answers by name
     "Make a graph ready to be asked"
-    need('onnxruntime')
-    import onnxruntime as ort
+    ort = _runtime()
     options = ort.SessionOptions()
     options.intra_op_num_threads,options.log_severity_level = threads,3
     session = ort.InferenceSession(graph if isinstance(graph, bytes) else str(graph), options, providers=['CPUExecutionProvider'])
@@ -84,7 +89,8 @@ def quantise(
     graph:bytes, # From `export_onnx`
 )->bytes: # The same with 8-bit weights
     "Store weights as whole numbers of 8 bits, scaled for each tensor"
-    need('onnx', 'onnxruntime')
+    need('onnx')
+    _runtime()
     from onnx import TensorProto, load_model_from_string
     from onnxruntime.quantization import QuantType, quantize_dynamic
     proto = load_model_from_string(graph)

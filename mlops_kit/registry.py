@@ -13,7 +13,7 @@ from datetime import datetime, timezone
 from getpass import getuser
 from pathlib import Path
 from uuid import uuid4
-from .package import load_package, verify_package
+from .package import SUMS, load_package, verify_package
 from .project import InputError, KitError, MachineError, nearest, need
 
 # %% ../nbs/32_registry.ipynb #01d2f45c
@@ -175,17 +175,20 @@ def _require_proof(made):
     far = max(b['max'] for b in proof['batches'])
     if not far<=proof['tolerance']: raise InputError(f'{made.folder}: the graph is {far:.1e} from the model, where {proof["tolerance"]:.0e} was allowed')
 
+def _copied(package, to):
+    new = to.with_name(f'.{to.name}.{uuid4().hex[:8]}')
+    try:
+        shutil.copytree(package, new)
+        verify_package(new)
+        try: os.rename(new, to)
+        except OSError:
+            if not to.is_dir(): raise # Else somebody did the same meanwhile
+    finally: shutil.rmtree(new, ignore_errors=True)
+
 def _keep(self:Registry, made):
     place = self.folder/'packages'/made.signature.model/made.id
     if place.is_dir(): return verify_package(place)
-    new = place.with_name(f'.{made.id}.{uuid4().hex[:8]}')
-    try:
-        shutil.copytree(made.folder, new)
-        verify_package(new)
-        try: os.rename(new, place)
-        except OSError:
-            if not place.is_dir(): raise # Else somebody kept the same one meanwhile
-    finally: shutil.rmtree(new, ignore_errors=True)
+    _copied(made.folder, place)
 
 Registry._keep = _keep
 
@@ -242,6 +245,9 @@ Registry.state,Registry._set_aliases,Registry._move = _state,_set_aliases,_move
 # %% ../nbs/32_registry.ipynb #1b7709a7
 NOW = object() # Whoever is there when the call is made
 
+def _require_gate(name, row):
+    if row['gate']!='pass': raise KitError(f'{name} {row["number"]}: {"it was not evaluated" if not row["gate"] else "the gate says no: "+"; ".join(row["gate"])}')
+
 def _promote(self:Registry,
     name:str, # Of the model
     version:int,
@@ -257,7 +263,7 @@ def _promote(self:Registry,
     row = self._version(name, version)
     who = who or _me()
     if to=='champion':
-        if row['gate']!='pass' and not force: raise KitError(f'{name} {version}: {"it was not evaluated" if not row["gate"] else "the gate says no: "+"; ".join(row["gate"])}')
+        if not force: _require_gate(name, row)
         if self.approval and not approved_by: raise KitError(f'{name} {version}: an approval is asked for; type --approved-by NAME')
         if self.approval and approved_by==who: raise KitError(f'{name} {version}: {who} promotes it, so somebody else has to approve')
     if expects is NOW: expects = getattr(self.state(name), to)
@@ -315,6 +321,30 @@ def _fetch(self:Registry,
     return number,place
 
 Registry._number,Registry.fetch = _number,_fetch
+
+# %% ../nbs/32_registry.ipynb #aef9a05d
+def _ready(self:Registry,
+    name:str, # Of the model
+    which='challenger', # A version, or champion or challenger
+)->dict: # `model`, `version`, `package`, and the `champion` that it would replace
+    "May a version become champion, but for an approval? `KitError` says why not"
+    number,place = self.fetch(name, which)
+    _require_gate(name, self._version(name, number))
+    return dict(model=name, version=number, package=place.name, champion=self.state(name).champion)
+
+def _copy(self:Registry,
+    name:str, # Of the model
+    which, # A version, or champion or challenger
+    to, # Folder that is not there yet, or holds this package already
+)->int: # Its number
+    "Copy the package of a version"
+    number,place = self.fetch(name, which)
+    to = Path(to)
+    if to.exists() and not ((to/SUMS).is_file() and verify_package(to)==place.name): raise InputError(f'{to} is there already, and it is not {name} {number}: name another folder')
+    if not to.exists(): _copied(place, to)
+    return number
+
+Registry.ready,Registry.copy = _ready,_copy
 
 # %% ../nbs/32_registry.ipynb #43c49237
 def _history(self:Registry,

@@ -1,0 +1,60 @@
+"A workflow as GitHub's runner reads it, for the parts that ours use: expressions, conditions, outputs."
+import re
+
+import yaml
+from helpers import sh
+
+
+class Known(dict):
+    "A context of expressions: what it does not have is empty, as on GitHub"
+
+    def __getattr__(self, name): return self.get(name, '')
+
+
+def known(value): return Known({k: known(v) for k, v in value.items()}) if isinstance(value, dict) else value
+
+
+def asked(text, context):
+    "What an expression says"
+    words = text.replace('&&', ' and ').replace('||', ' or ')
+    return eval(words, {'__builtins__': {}}, context)  # noqa: S307  (our own workflows)
+
+
+def filled(value, context):
+    "A text with its expressions filled in"
+    return re.sub(r'\$\{\{\s*(.*?)\s*\}\}', lambda m: str(asked(m[1], context)), str(value))
+
+
+class Job:
+    "A job that ran: its `result`, what its steps said, and its `outputs`"
+
+    def __init__(self, file, name, where, folder, env=None, **context):
+        flow = yaml.safe_load(file.read_text(encoding='utf-8'))
+        self.job, self.result, self.said, self.steps = flow['jobs'][name], 'success', '', {}
+        self.where, self.folder, self.outer = where, folder, env or {}
+        folder.mkdir(parents=True)
+        self.context = known({'steps': {}, 'needs': {}, 'inputs': {}, 'vars': {}, 'secrets': {}, 'github': {}, **context}) | {
+            'always': lambda: True, 'failure': lambda: self.result == 'failure', 'success': lambda: self.result == 'success'}
+        self.env = [flow.get('env', {}), self.job.get('env', {})]
+        for i, step in enumerate(s for s in self.job['steps'] if 'run' in s): self.take(step, i)
+        self.outputs = Known({k: filled(v, self.context) for k, v in self.job.get('outputs', {}).items()})
+
+    def take(self, step, i):
+        "Run a step, or pass over it"
+        condition = str(step.get('if', 'success()'))
+        if not re.search(r'(always|failure|success)\(\)', condition): condition = f'success() and ({condition})'
+        if not asked(condition, self.context): return self.note(step, 'skipped')
+        assert '${{' not in step['run'], 'an expression in a script can be an injection'
+        output = self.folder / f'output-{i}'
+        output.touch()
+        given = {k: filled(v, self.context) for env in (*self.env, step.get('env', {})) for k, v in env.items()}
+        given |= {'GITHUB_OUTPUT': str(output), 'RUNNER_TEMP': str(self.folder), 'CI': 'true', 'GITHUB_ACTIONS': 'true', **self.outer}
+        done = sh(['/bin/bash', '--noprofile', '--norc', '-eo', 'pipefail', '-c', step['run']], cwd=self.where, env=given, ok=False)
+        self.said += done.stdout
+        if done.returncode: self.result = 'failure'
+        self.note(step, 'failure' if done.returncode else 'success', dict(line.split('=', 1) for line in output.read_text().splitlines()))
+
+    def note(self, step, outcome, outputs=()):
+        name = step.get('name', step['run'].split('\n')[0])
+        self.steps[name] = outcome
+        if 'id' in step: self.context['steps'][step['id']] = known({'outcome': outcome, 'outputs': dict(outputs)})

