@@ -4,6 +4,7 @@ import signal
 import pytest
 from children import bare, child, children, kit, quick_copier, ran  # noqa: F401  (fixtures)
 from helpers import built_wheel, kit_env
+from images import images  # noqa: F401  (a fixture)
 from servers import github, postgres, s3, wandb_server  # noqa: F401  (fixtures)
 
 # A shell that puts us in the background ignores ^C for us and our children, and some tests press it.

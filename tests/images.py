@@ -13,13 +13,18 @@ from helpers import ROOT, service, sh
 
 # What Docker's own python:3.11-slim has: Debian, and Python in /usr/local with the libraries that it loads.
 LIBRARIES = 'ca-certificates netbase tzdata libbz2-1.0 libffi8 liblzma5 libncursesw6 libreadline8 libsqlite3-0 libssl3 libuuid1 zlib1g'
-BASE = 'FROM scratch\nADD debian.tar /\nCOPY python /usr/local\nRUN ldconfig && python3 -m ensurepip && ln -sf pip3 /usr/local/bin/pip\nCMD ["python3"]\n'
+BASE = '''FROM scratch
+ADD debian.tar /
+COPY python /usr/local
+RUN ldconfig && python3 -m ensurepip && ln -sf pip3 /usr/local/bin/pip
+CMD ["python3"]
+'''
 HEAVY = shutil.ignore_patterns('site-packages', '__pycache__', 'test', 'tests', 'idlelib', 'config-3*', '*.a', 'share', 'include')
 
 
 def unneeded(folder, names):
     "What a base can do without: tests, and scripts that name this machine's Python"
-    return [n for n in names if n in HEAVY(folder, names) or Path(folder).name == 'bin' and not n.startswith('python3')]
+    return [n for n in names if n in HEAVY(folder, names) or (Path(folder).name == 'bin' and not n.startswith('python3'))]
 
 
 def bases(*files):
@@ -38,7 +43,8 @@ class Images:
         (folder / 'pip.conf').write_text(pip)
         certs = os.environ.get('SSL_CERT_FILE', '/etc/ssl/certs/ca-certificates.crt')
         (folder / 'npmrc').write_text(f'cafile={certs}\n')
-        self.volumes = {folder / 'pip.conf': '/etc/pip.conf', self.wheels: '/wheels', folder / 'npmrc': '/usr/local/etc/npmrc', certs: certs}
+        self.volumes = {folder / 'pip.conf': '/etc/pip.conf', self.wheels: '/wheels', folder / 'npmrc': '/usr/local/etc/npmrc',
+                        certs: certs}
 
     def words(self): return ['buildah', '--root', f'{self.folder}/store', '--runroot', f'{self.folder}/running']
 
@@ -55,8 +61,9 @@ class Images:
         "Debian from its archive, with the Python that runs this"
         context = self.folder / 'base'
         context.mkdir()
-        words = ['--variant=minbase', f'--include={LIBRARIES.replace(" ", ",")}', '--dpkgopt=force-unsafe-io', '--format=tar', 'bookworm', context / 'debian.tar']
-        sh(['mmdebstrap', *words])
+        packages = LIBRARIES.replace(' ', ',')
+        words = ['--variant=minbase', f'--include={packages}', '--dpkgopt=force-unsafe-io', '--format=tar']
+        sh(['mmdebstrap', *words, 'bookworm', context / 'debian.tar'])
         shutil.copytree(sys.base_prefix, context / 'python', symlinks=True, ignore=unneeded)
         (context / 'Dockerfile').write_text(BASE)
         self.build(context, 'Dockerfile', 'base')

@@ -30,9 +30,10 @@ def docker(verb):
     "Build by buildah; pushed is what the registry has"
     pushed = told('pushed', {})
     if verb == 'pull': return 0 if sys.argv[-1] in pushed else 1
-    if verb == 'build': subprocess.run([*told('build'), '-f', after('--file'), '-t', after('--tag'), '.'], check=True, stdout=subprocess.DEVNULL)
-    if verb == 'push': tell('pushed', pushed | {sys.argv[-1]: buildah('inspect', '--type', 'image', '--format', '{{.FromImageDigest}}', sys.argv[-1])})
-    if verb == 'inspect': print(f'{sys.argv[-1].rpartition(":")[0]}@{pushed[sys.argv[-1]]}')
+    words, tag = [*told('build'), '-f', after('--file'), '-t', after('--tag'), '.'] if verb == 'build' else [], sys.argv[-1]
+    if verb == 'build': subprocess.run(words, check=True, stdout=subprocess.DEVNULL)
+    if verb == 'push': tell('pushed', pushed | {tag: buildah('inspect', '--type', 'image', '--format', '{{.FromImageDigest}}', tag)})
+    if verb == 'inspect': print(f'{tag.rpartition(":")[0]}@{pushed[tag]}')
 
 
 def stop():
