@@ -1,6 +1,6 @@
 # The kit with every dependency installed, for running its tests anywhere:
 #   docker build -f docker/ci.Dockerfile -t mlops-kit-ci . && docker run --rm mlops-kit-ci
-FROM python:3.11-slim
+FROM python:3.11.14-slim-bookworm
 
 # hadolint ignore=DL3008
 RUN apt-get update && apt-get install -y --no-install-recommends git make && rm -rf /var/lib/apt/lists/* \

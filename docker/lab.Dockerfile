@@ -2,7 +2,7 @@
 #   docker build -f docker/lab.Dockerfile -t mlops-kit-lab .
 #   docker run --rm -p 127.0.0.1:8888:8888 -v "$PWD:/project" mlops-kit-lab
 # The token is made at the start and printed; -e JUPYTER_TOKEN=... sets one. None is in the image.
-FROM python:3.11-slim
+FROM python:3.11.14-slim-bookworm
 
 # hadolint ignore=DL3008
 RUN apt-get update && apt-get install -y --no-install-recommends git && rm -rf /var/lib/apt/lists/* \

@@ -43,7 +43,7 @@ class Images:
         (folder / 'pip.conf').write_text(pip)
         certs = os.environ.get('SSL_CERT_FILE', '/etc/ssl/certs/ca-certificates.crt')
         (folder / 'npmrc').write_text(f'cafile={certs}\n')
-        self.volumes = {folder / 'pip.conf': '/etc/pip.conf', self.wheels: '/wheels', folder / 'npmrc': '/usr/local/etc/npmrc',
+        self.volumes = {folder / 'pip.conf': '/etc/pip.conf', self.wheels: '/wheels', folder / 'npmrc': '/etc/skel/.npmrc',
                         certs: certs}
 
     def words(self): return ['buildah', '--root', f'{self.folder}/store', '--runroot', f'{self.folder}/running']

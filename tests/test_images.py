@@ -15,7 +15,7 @@ from urllib.request import urlopen
 import pytest
 import yaml
 from children import commit_all, render
-from helpers import ROOT, service, sh
+from helpers import ROOT, files, service, sh
 from runner import Job
 from servers import free_port
 
@@ -247,3 +247,37 @@ def test_gate_says_no(release):
     assert not [line for line in r.log().splitlines() if line.startswith(('docker', 'kubectl'))]
     r.registry.uri = ''
     assert 'set the variable MLFLOW_REGISTRY_URI' in r.run('1', 'dev').said
+
+
+@pytest.mark.soak
+def test_training_image(project, images, tmp_path):
+    "The image to train has the project in it: a training ends well, in a run that knows its commit"
+    root = shutil.copytree(project, tmp_path / 'shop')
+    sh([Path(sys.executable).with_name('nbdev_export')], cwd=root)
+    sh([sys.executable, '-m', 'pip', 'wheel', '-q', '--no-deps', '--wheel-dir', 'docker/wheels', '-r', 'requirements.txt'], cwd=root)
+    images.fetch(*(root / 'docker/wheels').glob('*.whl'), 'mlops-kit[project,registry,serve]', lock=root / 'constraints.txt')
+    images.build(root, 'docker/train.Dockerfile', 'train')
+    with images.container('train') as name:
+        run = lambda *words: images.run('run --isolation chroot', name, '--', *words)
+        assert 'in epoch 0: runs/train/' in run('mlops-kit', 'train', 'trainer.max_epochs=1')
+        record = json.loads(run('sh', '-c', 'cat runs/train/*/run.json'))
+        assert 'uid=10001' in run('id')
+    assert record['status'] == 'passed'
+    assert record['provenance']['commit'] == sh('git rev-parse HEAD', cwd=root).stdout.strip()
+
+
+@pytest.mark.soak
+def test_kit_images(images, tmp_path):
+    "The kit's own: JupyterLab answers in the one, and lint passes in the other"
+    root = tmp_path / 'kit'
+    for f in files(): (root / f).parent.mkdir(parents=True, exist_ok=True), shutil.copy(ROOT / f, root / f)
+    commit_all(root)
+    images.fetch(f'{root}[project,dev]', 'setuptools', 'wheel')
+    images.fetch('-r', root / '.ci/lint-requirements.txt', lock=root / '.ci/lint-requirements.txt')
+    images.build(root, 'docker/lab.Dockerfile', 'lab')
+    port = free_port()
+    words = ['jupyter', 'lab', '--ip=127.0.0.1', '--no-browser', f'--port={port}']
+    with images.started('lab', words, JUPYTER_TOKEN='t0ken'):
+        until(lambda: json.load(urlopen(f'http://127.0.0.1:{port}/api/status?token=t0ken')))
+    images.build(root, 'docker/ci.Dockerfile', 'ci')
+    with images.container('ci') as name: assert 'test style' in images.run('run --isolation chroot', name, '--', 'make', 'lint')
