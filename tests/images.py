@@ -83,8 +83,7 @@ class Images:
 
     def size(self, image):
         "Megabytes, with its base"
-        with self.container(image) as name:
-            return sum(f.lstat().st_size for f in Path(self.run('mount', name)).rglob('*') if not f.is_dir()) / 1e6
+        with self.container(image) as name: return int(self.run('run --isolation chroot', name, '--', 'du', '-sxB1', '/').split()[0]) / 1e6
 
     @contextmanager
     def container(self, image):
@@ -110,7 +109,6 @@ class Images:
 def images():
     "A store with the base of our Dockerfiles"
     service('buildah', 'mmdebstrap')
-    if os.geteuid(): pytest.skip('buildah mounts the images of another user only for root')
     with tempfile.TemporaryDirectory(prefix='kit-images-', ignore_cleanup_errors=True) as folder:
         store = Images(Path(folder))
         store.make_base(bases(*ROOT.glob('docker/*.Dockerfile'), *ROOT.glob('template/docker/*.Dockerfile')))

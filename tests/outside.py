@@ -42,6 +42,7 @@ def stop():
     subprocess.run(['pkill', '-TERM', '-s', str(there['session'])], check=False)
     while subprocess.run(['pgrep', '-s', str(there['session'])], check=False, capture_output=True).stdout: time.sleep(.1)
     buildah('rm', there['container'])
+    tell('running', None)
 
 
 def start(image, env):
@@ -62,9 +63,12 @@ def kubectl(*words):
         rendered = subprocess.run(['kustomize', 'build', after('--kustomize')], check=True, capture_output=True, text=True).stdout
         [pods] = [d for d in yaml.safe_load_all(rendered) if d['kind'] == 'Deployment']
         tell('revisions', [*told('revisions', []), pods['spec']['template']['spec']['containers'][0]['image']])
-    if 'undo' in words: tell('revisions', told('revisions')[:-1])
-    if 'apply' in words or 'undo' in words:
-        stop()
+    revisions = told('revisions', [])
+    if 'get' in words: print(len(revisions) or '')
+    if 'undo' in words: tell('revisions', [*revisions, revisions[int(after('--to-revision')) - 1]])
+    if 'delete' in words: tell('revisions', [])
+    if {'apply', 'undo', 'delete'} & {*words}: stop()
+    if {'apply', 'undo'} & {*words}:
         start(told('revisions')[-1], told('pod') | (told('applied', {}) if 'apply' in words else {}))
 
 

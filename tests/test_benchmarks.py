@@ -9,8 +9,7 @@ from children import QUIET
 from helpers import ROOT, service, sh
 
 pytestmark = [
-    pytest.mark.full, pytest.mark.alone, pytest.mark.xdist_group('bench'),
-    pytest.mark.skipif(sys.platform != 'linux', reason='it forks')]
+    pytest.mark.full, pytest.mark.xdist_group('bench'), pytest.mark.skipif(sys.platform != 'linux', reason='it forks')]
 KIT = Path(sys.executable).with_name('mlops-kit')
 ENGINES = 'nbs/benchmarks/notebook_engines.ipynb'
 PEERS = ['papermill CLI', 'papermill API', 'nbmake', 'nbclient', 'nbdev_test']

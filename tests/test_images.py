@@ -214,6 +214,10 @@ def test_release(release):
     r = release
     config = r.root / 'configs/registry/local.yaml'
     config.write_text(config.read_text().replace('approval: false', 'approval: true'))
+    r.tell(applied={'MLOPS_KIT_MAX_BODY': 1})
+    assert 'nothing was there before' in r.run('champion', 'dev').said
+    assert json.loads((r.state / 'running').read_text()) is None
+    r.tell(applied={})
     done = r.run('champion', 'dev')
     assert done.result == 'success', done.said
     assert (r.answers(), r.champion()) == (2, 1)

@@ -20,7 +20,7 @@ from mlops_kit.execute import differences, kernel_env, run_case
 from mlops_kit.kernels import Kernels
 from mlops_kit.sources import imports
 
-pytestmark = [pytest.mark.alone, pytest.mark.skipif(sys.platform != 'linux', reason='kernels are forked on Linux')]
+pytestmark = pytest.mark.skipif(sys.platform != 'linux', reason='kernels are forked on Linux')
 NOTEBOOKS = ROOT / 'tests/notebooks'
 CORPUS = sorted(f.stem for f in NOTEBOOKS.glob('*.ipynb'))
 QUICK = 'empty_cells error files_left_open main_and_name parameters top_level_await'.split()
@@ -345,6 +345,7 @@ def test_server_killed(busy):
 
 
 @pytest.mark.full
+@pytest.mark.alone
 @pytest.mark.parametrize('how', ['warm', 'cold'])
 def test_runner_killed_while_loading(busy, how):
     "The same with the workers of a DataLoader"
