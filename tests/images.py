@@ -83,7 +83,8 @@ class Images:
 
     def size(self, image):
         "Megabytes, with its base"
-        with self.container(image) as name: return int(self.run('run --isolation chroot', name, '--', 'du', '-sxB1', '/').split()[0]) / 1e6
+        with self.container(image) as name: said = self.run('run --isolation chroot --user root', name, '--', 'du', '-sxb', '/')
+        return int(said.split()[0]) / 1e6
 
     @contextmanager
     def container(self, image):
