@@ -143,14 +143,20 @@ def models_register(package:str=Argument('package', metavar='FOLDER', help='Of a
     number = _registry(registry).register(package, why, who)
     print(f'{load_package(package).signature.model} {number}')
 
+def _expected(word):
+    from mlops_kit.project import InputError
+    from mlops_kit.registry import NOW
+    if word in (None, 'none'): return NOW if word is None else None
+    if not word.isdigit(): raise InputError(f'--expects {word}: give a version, or none')
+    return int(word)
+
 @verb('mlops-kit models promote digits 3 --why "better on rain"', on=models, name='promote')
 def models_promote(model:str=_model, version:int=_version, to:str=Option('champion', help='champion or challenger'), why:str=_why, who:str=_who,
-    expects:int=Option(None, metavar='VERSION', help='The one that it is to replace; by default the one that is there now'),
+    expects:str=Option(None, metavar='VERSION', help='The one that it is to replace, or none; by default the one that is there now'),
     approved_by:str=Option(None, '--approved-by', metavar='NAME', help='Who agreed, where registry.approval asks for somebody'),
     force:str=Option(None, metavar='REASON', help='Promote it although the gate says no'), registry:str=_uri):
     "Make a version champion or challenger, if it passed the gate"
-    from mlops_kit.registry import NOW
-    print(_told(_registry(registry).promote(model, version, to, why, who, NOW if expects is None else expects, approved_by, force)))
+    print(_told(_registry(registry).promote(model, version, to, why, who, _expected(expects), approved_by, force)))
 
 # %% ../nbs/89_models.ipynb #9d9de446
 _which = Argument(metavar='VERSION', help='A number, champion or challenger')

@@ -64,6 +64,7 @@ def kubectl(*words):
         [pods] = [d for d in yaml.safe_load_all(rendered) if d['kind'] == 'Deployment']
         tell('revisions', [*told('revisions', []), pods['spec']['template']['spec']['containers'][0]['image']])
     revisions = told('revisions', [])
+    if {*told('fails', [])} & {*words}: return 1
     if 'get' in words: print(len(revisions) or '')
     if 'undo' in words: tell('revisions', [*revisions, revisions[int(after('--to-revision')) - 1]])
     if 'delete' in words: tell('revisions', [])

@@ -33,7 +33,10 @@ class Job:
         self.job, self.result, self.said, self.steps = flow['jobs'][name], 'success', '', {}
         self.where, self.folder, self.outer = where, folder, env or {}
         self.context = known({'steps': {}, 'needs': {}, 'inputs': {}, 'vars': {}, 'secrets': {}, 'github': {}, **context}) | {
-            'always': lambda: True, 'failure': lambda: self.result == 'failure', 'success': lambda: self.result == 'success'}
+            'always': lambda: True, 'failure': lambda: self.result == 'failure', 'success': lambda: self.result == 'success',
+            'cancelled': lambda: False}
+        named = flow.get('defaults', {}).get('run', {}).get('shell') == 'bash'  # else a pipe fails only where its end does
+        self.shell = ['/bin/bash', '--noprofile', '--norc', '-eo', 'pipefail'] if named else ['/bin/bash', '-e']
         self.env = [flow.get('env', {}), self.job.get('env', {})]
         for i, step in enumerate(s for s in self.job['steps'] if 'run' in s): self.take(step, i)
         self.outputs = Known({k: filled(v, self.context) for k, v in self.job.get('outputs', {}).items()})
@@ -41,14 +44,14 @@ class Job:
     def take(self, step, i):
         "Run a step, or pass over it"
         condition = str(step.get('if', 'success()'))
-        if not re.search(r'(always|failure|success)\(\)', condition): condition = f'success() and ({condition})'
+        if not re.search(r'(always|failure|success|cancelled)\(\)', condition): condition = f'success() and ({condition})'
         if not asked(condition, self.context): return self.note(step, 'skipped')
         assert '${{' not in step['run'], 'an expression in a script can be an injection'
         output = self.folder / f'output-{i}'
         output.touch()
         given = {k: filled(v, self.context) for env in (*self.env, step.get('env', {})) for k, v in env.items()}
         given |= {'GITHUB_OUTPUT': str(output), 'RUNNER_TEMP': str(self.folder), 'CI': 'true', 'GITHUB_ACTIONS': 'true', **self.outer}
-        done = sh(['/bin/bash', '--noprofile', '--norc', '-eo', 'pipefail', '-c', step['run']], cwd=self.where, env=given, ok=False)
+        done = sh([*self.shell, '-c', step['run']], cwd=self.where, env=given, ok=False)
         self.said += done.stdout
         if done.returncode: self.result = 'failure'
         self.note(step, 'failure' if done.returncode else 'success', dict(line.split('=', 1) for line in output.read_text().splitlines()))

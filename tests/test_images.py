@@ -222,7 +222,10 @@ def test_release(release):
     assert done.result == 'success', done.said
     assert (r.answers(), r.champion()) == (2, 1)
 
-    r.tell(applied={'MLOPS_KIT_MAX_BODY': 1})
+    r.tell(fails=['get'])
+    assert 'nothing was changed' in r.run('challenger', 'dev').said
+    assert r.answers() == 2
+    r.tell(fails=[], applied={'MLOPS_KIT_MAX_BODY': 1})
     assert 'answers 413' in r.goes_back(r.run('challenger', 'prod'), 1)
     r.tell(applied={})
     gate = r.job('gate', 'challenger', 'prod')

@@ -9,6 +9,7 @@ RUN python3 -m venv /venv && /venv/bin/pip install --no-cache-dir -c constraints
     && /venv/bin/pip uninstall --yes pip setuptools
 
 FROM python:3.11.14-slim-bookworm
+LABEL org.opencontainers.image.source={= repository =}
 RUN useradd --uid 10001 --no-create-home serve && install -d -o serve /predictions
 COPY --from=build /venv /venv
 COPY package /package
