@@ -86,11 +86,15 @@ class Env:
 
     def pip(self, *args): return self.run('python', '-m', 'pip', '--disable-pip-version-check', '-q', *args)
 
+    @property
+    def variables(self):
+        "Its folder first in the path, and nothing of this checkout importable"
+        return {'PATH': f'{self.bin}{os.pathsep}{os.environ["PATH"]}', 'VIRTUAL_ENV': str(self.path), 'PYTHONPATH': '',
+                'WANDB_MODE': 'offline', 'PYTHONUTF8': '1'}
+
     def run(self, command, *args, **kw):
-        "Run one of its programs, with its folder first in the path and nothing of this checkout importable"
-        env = {'PATH': f'{self.bin}{os.pathsep}{os.environ["PATH"]}', 'VIRTUAL_ENV': str(self.path), 'PYTHONPATH': '',
-               'WANDB_MODE': 'offline', 'PYTHONUTF8': '1', **kw.pop('env', {})}
-        return sh([self.bin / command, *args], env=env, **kw)
+        "Run one of its programs"
+        return sh([self.bin / command, *args], env={**self.variables, **kw.pop('env', {})}, **kw)
 
 
 def built_wheel():

@@ -49,7 +49,7 @@ def start(image, env):
     "Run an image on the node"
     [tag] = [t for t, digest in told('pushed').items() if f'{t.rpartition(":")[0]}@{digest}' == image]
     name = buildah('from', '--pull-never', tag)
-    env = [w for k, v in env.items() for w in ('-e', f'{k}={v}')]
+    env = [w for k, v in (env | told('pod')).items() for w in ('-e', f'{k}={v}')]
     with open(HERE / 'pod.log', 'a') as log:
         words = [*told('buildah'), 'run', '--isolation', 'chroot', *env, name, '--', 'mlops-kit', 'serve']
         process = subprocess.Popen(words, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True)
@@ -62,15 +62,17 @@ def kubectl(*words):
         import yaml
         rendered = subprocess.run(['kustomize', 'build', after('--kustomize')], check=True, capture_output=True, text=True).stdout
         [pods] = [d for d in yaml.safe_load_all(rendered) if d['kind'] == 'Deployment']
-        tell('revisions', [*told('revisions', []), pods['spec']['template']['spec']['containers'][0]['image']])
+        [pod] = pods['spec']['template']['spec']['containers']
+        tell('revisions', [*told('revisions', []), [pod['image'], {e['name']: e['value'] for e in pod['env']} | told('applied', {})]])
     revisions = told('revisions', [])
-    if {*told('fails', [])} & {*words}: return 1
+    if {told('fails')} & {*words}:
+        tell('fails', None)  # once
+        return 1
     if 'get' in words: print(len(revisions) or '')
     if 'undo' in words: tell('revisions', [*revisions, revisions[int(after('--to-revision')) - 1]])
     if 'delete' in words: tell('revisions', [])
     if {'apply', 'undo', 'delete'} & {*words}: stop()
-    if {'apply', 'undo'} & {*words}:
-        start(told('revisions')[-1], told('pod') | (told('applied', {}) if 'apply' in words else {}))
+    if {'apply', 'undo'} & {*words}: start(*told('revisions')[-1])
 
 
 def main():

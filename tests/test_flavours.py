@@ -4,30 +4,25 @@ import re
 import shutil
 
 import pytest
-import yaml
 from children import CHAPTERS, Child, Layer, full_then_soak, git, in_flavours, other_flavours, passed_in_full
+from runner import Job, jobs
 
 
-def run_workflow(file, checkout, env, known, event='pull_request'):
-    "Run each `run:` step of each job in order, as the runner would, with what it knows, without a warning; `uses:` steps are the runner's"
-    flow = yaml.safe_load(file.read_text(encoding='utf-8'))
-    for job in flow['jobs'].values():
-        for step in job['steps']:
-            if 'run' not in step or ('pull_request' in step.get('if', '') and event == 'push'): continue
-            given = {**flow.get('env', {}), **job.get('env', {}), **step.get('env', {}), 'CI': 'true', 'GITHUB_ACTIONS': 'true'}
-            assert '${{' not in step['run']
-            given = {k: v for k, v in given.items() if '${{' not in v} | known
-            where = checkout / step.get('working-directory', '.')
-            said = env.run('/bin/bash', '--noprofile', '--norc', '-eo', 'pipefail', '-c', step['run'], cwd=where, env=given).stdout
-            assert not re.search(r'Warning:|::warning', said), said
-        yield from (s['with']['path'].split() for s in job['steps'] if 'upload-artifact' in s.get('uses', ''))
+def run_workflow(file, checkout, env, folder, variables, event='pull_request'):
+    "Run each job in order, without a warning; the paths that they would upload"
+    for name in jobs(file):
+        given, known = {**env.variables, **variables}, {'github': {'event_name': event}, 'matrix': {'python': '3.11'}}
+        done = Job(file, name, checkout, folder / name, given, **known)
+        assert done.result == 'success', done.said
+        assert not re.search(r'Warning:|::warning', done.said), done.said
+        yield done.uploads
 
 
 @pytest.mark.full
 @other_flavours
-def test_flavour_works(child):
+def test_flavour_works(child, tmp_path):
     "Its own workflow runs as it stands: checks, tests and every chapter pass; and the gate answers as the last chapter did"
-    for _ in run_workflow(child.path / '.github/workflows/ci.yml', child.path, child.env, {}, event='push'): pass
+    for _ in run_workflow(child.path / '.github/workflows/ci.yml', child.path, child.env, tmp_path, {}, event='push'): pass
     assert {n: r['status'] for n, r in child.records().items() if n in CHAPTERS} == dict.fromkeys(CHAPTERS, 'passed')
     chapter = json.loads((child.path / 'build/ci/reports/evaluation.json').read_text())
     said = child.kit('gate out=build/ci --json', ok=False)
@@ -73,7 +68,8 @@ def test_workflows_run(ran, branch, github, tmp_path):
     "The workflows run as they stand, leave what they upload, and keep one comment that says what the branch changes"
     env = Layer(ran.env, tmp_path / 'env')
     for file in sorted((branch / '.github/workflows').glob('*.yml')):
-        for paths in run_workflow(file, branch, env, github.variables): assert not [p for p in paths if not list(branch.glob(p))]
+        for paths in run_workflow(file, branch, env, tmp_path / 'runner', github.variables):
+            assert not [p for p in paths if not list(branch.glob(p))]
     env.run('mlops-kit', 'runs', 'diff', '--comment', cwd=branch, env=github.variables)
     [said] = [c['body'] for c in github.comments[101:]]
     assert 'compared on the same' in said

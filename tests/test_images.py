@@ -194,7 +194,9 @@ class Release:
         assert (self.answers(), self.champion()) == (2, champion)
         return done.said
 
-    def answers(self): return Remote(f'http://127.0.0.1:{self.port}').predict([{'size': 1}])[0]['value']
+    def remote(self): return Remote(f'http://127.0.0.1:{self.port}')
+
+    def answers(self): return self.remote().predict([{'size': 1}])[0]['value']
 
     def log(self): return (self.state / 'log').read_text()
 
@@ -222,10 +224,12 @@ def test_release(release):
     assert done.result == 'success', done.said
     assert (r.answers(), r.champion()) == (2, 1)
 
-    r.tell(fails=['get'])
+    r.tell(fails='get')
     assert 'nothing was changed' in r.run('challenger', 'dev').said
-    assert r.answers() == 2
-    r.tell(fails=[], applied={'MLOPS_KIT_MAX_BODY': 1})
+    assert (r.answers(), r.remote().ask('/health')['log']) == (2, None)  # a pod has no room for a log
+    r.tell(fails='status')
+    r.goes_back(r.run('challenger', 'dev'), 1)
+    r.tell(applied={'MLOPS_KIT_MAX_BODY': 1})
     assert 'answers 413' in r.goes_back(r.run('challenger', 'prod'), 1)
     r.tell(applied={})
     gate = r.job('gate', 'challenger', 'prod')

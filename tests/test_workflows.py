@@ -9,6 +9,7 @@ import pytest
 import yaml
 from children import commit_all, render
 from helpers import lint_workflows, sh
+from runner import Job
 
 PLAYED = '''#!/bin/sh
 echo "$(basename "$0") $*" >> "$PLAYED/log"
@@ -35,13 +36,10 @@ def played(tmp_path):
 
 
 def steps(project, name, job, played, **variables):
-    "Run the `run:` steps of a job; what the last one said, and what the played programs wrote down"
-    job = yaml.safe_load((project / f'.github/workflows/{name}.yml').read_text(encoding='utf-8'))['jobs'][job]
+    "Run a job; it, and what the played programs wrote down"
     path = os.pathsep.join([str(played), str(Path(sys.executable).parent), os.environ['PATH']])
-    for step in (s for s in job['steps'] if 'run' in s):
-        env = {**step.get('env', {}), 'PATH': path, 'PLAYED': str(played), 'PIP_NO_BUILD_ISOLATION': 'false', **variables}
-        done = sh(['bash', '-eo', 'pipefail', '-c', step['run']], cwd=project, env=env, ok=False)
-        if done.returncode: break
+    env = {'PATH': path, 'PLAYED': str(played), 'PIP_NO_BUILD_ISOLATION': 'false', **variables}
+    done = Job(project / f'.github/workflows/{name}.yml', job, project, played / 'runner', env)
     return done, (played / 'log').read_text() if (played / 'log').exists() else ''
 
 
@@ -65,7 +63,7 @@ def test_release(tagged, played):
     "A tag makes a release of its version, with the section of the changelog that has its name"
     (played / 'pip').unlink()
     done, log = steps(tagged, 'release', 'release', played, GITHUB_REF_NAME='v0.1.0')
-    assert done.returncode == 0, done.stdout
+    assert done.result == 'success', done.said
     assert log.startswith('gh release create v0.1.0 dist/shop-0.1.0-py3-none-any.whl --verify-tag')
     assert (tagged / 'build/notes.md').read_text(encoding='utf-8').strip() == '- It reads digits.'
 
@@ -74,15 +72,15 @@ def test_release(tagged, played):
 def test_wrong_tag(full, tagged, played, tag, reason):
     "A tag that is not the version, or has no section, releases nothing"
     done, log = steps(full if 'nothing' in reason else tagged, 'release', 'release', played, GITHUB_REF_NAME=tag)
-    assert (done.returncode, log) == (1, '')
-    assert re.search(f'^::error file=.*{reason}', done.stdout, re.M)
+    assert (done.result, log) == ('failure', '')
+    assert re.search(f'^::error file=.*{reason}', done.said, re.M)
 
 
 def test_newest_libraries(full, played):
     "The canary installs what requirements.txt asks for, without the lock"
     shutil.copy(played / 'pip', played / 'mlops-kit')
     done, log = steps(full, 'scheduled', 'newest', played)
-    assert done.returncode == 0, done.stdout
+    assert done.result == 'success', done.said
     assert [line.split()[0] for line in (played / 'newest.txt').read_text().splitlines()] == ['mlops-kit[project,registry,serve]', '-e']
     assert log.splitlines()[0] == 'pip install -r newest.txt'
     assert log.splitlines()[2:] == ['mlops-kit check', 'mlops-kit run nbs --set ci --html build/ci/report.html']
@@ -93,7 +91,7 @@ def test_one_issue(full, played, open_issue, word):
     "A scheduled run that fails opens an issue, or adds to the one that is open"
     (played / 'answer').write_text(open_issue)
     done, log = steps(full, 'scheduled', 'tell', played, FRESH='failure', NEWEST='success', RUN='https://example.com/1')
-    assert done.returncode == 0, done.stdout
+    assert done.result == 'success', done.said
     assert f'gh issue {word} --body Fresh data: failure. Newest libraries: success. https://example.com/1' in log
 
 
