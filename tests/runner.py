@@ -55,7 +55,7 @@ class Job:
 
     def take(self, step, i):
         "Run a step, or pass over it"
-        condition = str(step.get('if', 'success()'))
+        condition = str(step.get('if', 'success()')).strip().removeprefix('${{').removesuffix('}}')
         if not re.search(r'(always|failure|success|cancelled)\(\)', condition): condition = f'success() && ({condition})'
         if not asked(condition, self.context): return self.note(step, 'skipped')
         assert '${{' not in step['run'], 'an expression in a script can be an injection'
