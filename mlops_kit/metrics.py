@@ -7,10 +7,12 @@ __all__ = ['Metrics']
 
 # %% ../nbs/34_metrics.ipynb #6a1fbddf
 import os
+from collections import defaultdict, deque
 from pathlib import Path
+from threading import Lock
 from .project import need
 
-# %% ../nbs/34_metrics.ipynb #e0209089
+# %% ../nbs/34_metrics.ipynb #cb5f2a1e
 _SECONDS = .0005, .001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10
 
 class Metrics:
@@ -21,6 +23,7 @@ class Metrics:
         need('prometheus_client', extra='serve')
         from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
         self.registry,self.model,self._bound = CollectorRegistry(),model,{}
+        self._lock,self._counts,self._times = Lock(),deque(),deque()
         make = lambda kind, name, text, *labels, **kw: kind(f'mlops_kit_{name}', text, labels, registry=self.registry, **kw)
         self.requests = make(Counter, 'requests', 'Requests, by address and status', 'path', 'status')
         self.seconds = make(Histogram, 'request_seconds', 'From the first byte to the last', 'path', buckets=_SECONDS)
@@ -40,21 +43,46 @@ class Metrics:
         if key not in self._bound: self._bound[key] = metric.labels(*labels)
         return self._bound[key]
 
-    def text(self)->bytes:
-        "All of it, as Prometheus reads it"
-        from prometheus_client import CollectorRegistry, generate_latest
-        if not os.environ.get('PROMETHEUS_MULTIPROC_DIR'): return generate_latest(self.registry)
-        from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
-        for pid in {int(f.stem.rpartition('_')[2]) for f in Path(os.environ['PROMETHEUS_MULTIPROC_DIR']).glob('gauge_live*.db')}:
-            if not _alive(pid): mark_process_dead(pid)
-        together = CollectorRegistry()
-        MultiProcessCollector(together)
-        return generate_latest(together)
+# %% ../nbs/34_metrics.ipynb #e0209089
+def _count(self:Metrics, metric, *labels, n=1): self._counts.append((metric, labels, n)) # Add to a counter
+
+def _time(self:Metrics, metric, label, seconds): # Add to a histogram
+    self._times.append((metric, label, seconds))
+    if len(self._times)>=200: self.settle()
+
+def _settle(self:Metrics):
+    "Tell the client what was put aside"
+    with self._lock:
+        for _ in range(len(self._times)):
+            metric,label,seconds = self._times.popleft()
+            self.bound(metric, label).observe(seconds)
+        sums = defaultdict(int)
+        for _ in range(len(self._counts)):
+            metric,labels,n = self._counts.popleft()
+            sums[metric,labels] += n
+        for (metric,labels),n in sums.items(): self.bound(metric, *labels).inc(n)
+
+Metrics.count,Metrics.time,Metrics.settle = _count,_time,_settle
+
+# %% ../nbs/34_metrics.ipynb #29111b4a
+def _text(self:Metrics)->bytes:
+    "All of it, as Prometheus reads it"
+    from prometheus_client import CollectorRegistry, generate_latest
+    self.settle()
+    if not os.environ.get('PROMETHEUS_MULTIPROC_DIR'): return generate_latest(self.registry)
+    from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
+    for pid in {int(f.stem.rpartition('_')[2]) for f in Path(os.environ['PROMETHEUS_MULTIPROC_DIR']).glob('gauge_live*.db')}:
+        if not _alive(pid): mark_process_dead(pid)
+    together = CollectorRegistry()
+    MultiProcessCollector(together)
+    return generate_latest(together)
 
 def _alive(pid):
     try: os.kill(pid, 0)
     except ProcessLookupError: return False
     return True
+
+Metrics.text = _text
 
 # %% ../nbs/34_metrics.ipynb #51abcec5
 def _show(self:Metrics,

@@ -35,7 +35,7 @@ def now(
     at:float=None, # Seconds since 1970; by default this moment
 )->str:
     "A moment in UTC, to the millisecond (RFC 3339)"
-    ms = round(1000*(time.time() if at is None else at))
+    ms = time.time_ns()//1_000_000 if at is None else round(1000*at)
     return f'{_second(ms//1000)}.{ms%1000:03}+00:00'
 
 # %% ../nbs/33_predlog.ipynb #b19eee9d
@@ -49,8 +49,8 @@ def records_of(
     hide, # From `hide_personal`
 )->list: # Dicts
     "What is kept of rows and answers"
-    who = dict(time=now(), version=place.version, package=place.package, role=role, ms=round(1000*seconds, 3))
-    return [{'id':id, **who, 'features':hide(row), 'prediction':p} for id,row,p in zip(ids, rows, told)]
+    same = dict(time=now(), version=place.version, package=place.package, role=role, ms=round(1000*seconds, 3))
+    return [dict(id=id, **same, features=hide(row), prediction=p) for id,row,p in zip(ids, rows, told)]
 
 # %% ../nbs/33_predlog.ipynb #e9c35160
 class _Segment:
@@ -115,10 +115,11 @@ class PredictionLog:
 # %% ../nbs/33_predlog.ipynb #ed8cb75b
 def _lines(records):
     import orjson
-    return b''.join(orjson.dumps(r, option=orjson.OPT_SERIALIZE_NUMPY|orjson.OPT_APPEND_NEWLINE) for r in records)
+    dumps,option = orjson.dumps,orjson.OPT_SERIALIZE_NUMPY|orjson.OPT_APPEND_NEWLINE
+    return dumps(records[0], option=option) if len(records)==1 else b''.join([dumps(r, option=option) for r in records])
 
-def _write(self:PredictionLog):
-    batch = [self.waiting[i] for i in range(min(len(self.waiting), 500))]
+def _write(self:PredictionLog, size):
+    batch = [self.waiting[i] for i in range(size)]
     data,n = b''.join(d for _,d in batch),sum(n for n,_ in batch)
     if self._segment and self._segment.hour!=_hour(): self._close_segment()
     self._segment = self._segment or _Segment(self.folder)
@@ -126,6 +127,7 @@ def _write(self:PredictionLog):
     with self._counting:
         for _ in batch: self.waiting.popleft()
         self.count,self.bytes,self.written = self.count-n,self.bytes-len(data),self.written+n
+    return size
 
 def _close_segment(self:PredictionLog):
     segment,self._segment = self._segment,None
@@ -138,7 +140,8 @@ def _flush(self:PredictionLog)->bool: # Is all of it on the disk?
     "Write what waits"
     with self._lock:
         try:
-            while self.waiting: self._write()
+            left = len(self.waiting) # What comes meanwhile has its own turn: who writes all the time disturbs who answers
+            while left: left -= self._write(min(left, 500))
         except OSError as e:
             if not self.failed: logging.getLogger('mlops_kit.serve').error('the prediction log cannot be written: %s', e)
             self.failed = str(e)

@@ -9,9 +9,11 @@ __all__ = ['Loaded', 'complaint', 'Rollout']
 import threading, time
 from collections import deque
 from dataclasses import dataclass, field
+from functools import cached_property
 from .bucket import bucket
 from .follow import Follow, Place, Retired
 from .package import Package, load_package
+from .predlog import hide_personal
 from .project import InputError, KitError
 
 # %% ../nbs/34_rollout.ipynb #438ae70a
@@ -23,6 +25,9 @@ class Loaded:
     times:deque=field(default_factory=lambda: deque(maxlen=200)) # Seconds, of the last answers
     errors:deque=field(default_factory=lambda: deque(maxlen=200)) # Whether each failed
     answered:int=0 # How often it was asked
+
+    @cached_property
+    def hide(self): return hide_personal(self.package.signature.inputs) # What of a row may be kept
 
     def note(self, seconds, failed=False):
         self.times.append(seconds), self.errors.append(failed)

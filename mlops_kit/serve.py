@@ -14,7 +14,7 @@ import numpy as np
 from .guard import Keys, Rate, Refused, Room
 from .metrics import Metrics
 from .openapi import docs_page, openapi
-from .predlog import PredictionLog, hide_personal, now, records_of
+from .predlog import PredictionLog, now, records_of
 from .project import KitError, kit_version, nearest, need
 from .rollout import Rollout
 from .signature import RowsError, to_rows
@@ -38,7 +38,7 @@ class Service:
         self.model,self.limits = rollout.follow.model,limits or Limits()
         self.metrics,self.room,self.pool = Metrics(self.model),Room(self.limits.room),ThreadPoolExecutor(os.cpu_count(), 'answer')
         self._unheard_pool = ThreadPoolExecutor(1, 'shadow')
-        self._turn,self._unheard,self._closing,self._pages,self._hide,self.routes = 0.,BoundedSemaphore(8),False,{},{},self._routes()
+        self._turn,self._unheard,self._closing,self._pages,self.routes = 0.,BoundedSemaphore(8),False,{},self._routes()
 
     def say(self, event, **facts): # A line of JSON, for whoever collects them
         with suppress(OSError, ValueError): # Nobody collects them, or the disk is full: no reason to stop
@@ -63,11 +63,11 @@ def _ask(self:Service, loaded, arrays):
         failed = loaded is not self.rollout.roles.get('champion')
         raise
     finally: loaded.note(took := time.perf_counter()-start, failed)
-    self.metrics.bound(self.metrics.inference, loaded.place.version).observe(took)
+    self.metrics.time(self.metrics.inference, loaded.place.version, took)
     return said,took
 
 def _failed(self:Service, call, loaded, role, e):
-    self.metrics.bound(self.metrics.failures, loaded.place.version, role).inc()
+    self.metrics.count(self.metrics.failures, loaded.place.version, role)
     self.say('failed', id=call.id, role=role, version=loaded.place.version, why=(str(e) or repr(e)).splitlines()[0])
     self._judge()
 
@@ -79,22 +79,21 @@ def _judge(self:Service):
 
 def _tell(self:Service, e):
     self.say(**e)
-    self.metrics.bound(self.metrics.swaps, e['event'], e.get('role', '')).inc()
+    self.metrics.count(self.metrics.swaps, e['event'], e.get('role', ''))
 
 Service._judge,Service._tell = _judge,_tell
 
 # %% ../nbs/35_serve.ipynb #f6ae5b4b
-def _records(self:Service, call, loaded, role, rows, told, took):
-    if loaded.place not in self._hide: self._hide[loaded.place] = hide_personal(loaded.package.signature.inputs)
+def _keep(self:Service, call, loaded, role, arrays, rows, told, took):
+    count,place,package = self.metrics.count,loaded.place,loaded.package
+    count(self.metrics.rows, place.version, role, n=len(told))
+    if package.signature.labels and len(told)<=100:
+        for t in told: count(self.metrics.labels, place.version, t['label'])
+    if not self.log: return
     ids = [call.id] if len(told)==1 else [f'{call.id}/{i}' for i in range(len(told))]
-    return records_of(ids, rows, told, loaded.place, role, took, self._hide[loaded.place])
+    self.log.put(records_of(ids, rows or to_rows(arrays, package.signature.inputs), told, place, role, took, loaded.hide))
 
-def _keep(self:Service, call, loaded, role, arrays, rows, said, told, took):
-    self.metrics.bound(self.metrics.rows, loaded.place.version, role).inc(len(told))
-    for l in said['label'].tolist() if 'label' in said and len(told)<=100 else (): self.metrics.bound(self.metrics.labels, loaded.place.version, l).inc()
-    if self.log: self.log.put(self._records(call, loaded, role, rows or to_rows(arrays, loaded.package.signature.inputs), told, took))
-
-Service._records,Service._keep = _records,_keep
+Service._keep = _keep
 
 # %% ../nbs/35_serve.ipynb #7adfc263
 def _shadow(self:Service, call, answered, raw, read, arrays, rows):
@@ -103,9 +102,9 @@ def _shadow(self:Service, call, answered, raw, read, arrays, rows):
     def work():
         try:
             same = new.package.signature.inputs==answered.package.signature.inputs
-            _,mine,own = (None, arrays, rows) if same else read(raw, new.package.signature)
+            _,mine,own = (None, arrays, rows) if same else read(call, raw, new.package.signature)
             said,took = self._ask(new, mine)
-            self._keep(call, new, 'shadow', mine, own, said, new.package._answers(said), took)
+            self._keep(call, new, 'shadow', mine, own, new.package._answers(said), took)
             self._judge_sometimes(new)
         except Exception as e: self._failed(call, new, 'shadow', e)
         finally: self._unheard.release()
@@ -118,11 +117,11 @@ Service._shadow,Service._judge_sometimes = _shadow,_judge_sometimes
 
 # %% ../nbs/35_serve.ipynb #d060324b
 def _by(self:Service, call, loaded, raw, read, write):
-    body,arrays,rows = read(raw, loaded.package.signature)
+    body,arrays,rows = read(call, raw, loaded.package.signature)
     said,took = self._ask(loaded, arrays)
     told = loaded.package._answers(said)
-    reply,role = write(body, loaded, said, told),'challenger' if self.rollout.roles.get('challenger') is loaded else 'champion'
-    self._keep(call, loaded, role, arrays, rows, said, told, took)
+    reply,role = write(call, body, loaded, said, told),'challenger' if self.rollout.roles.get('challenger') is loaded else 'champion'
+    self._keep(call, loaded, role, arrays, rows, told, took)
     self._shadow(call, loaded, raw, read, arrays, rows)
     return reply
 
@@ -143,7 +142,7 @@ Service._by,Service._work = _by,_work
 # %% ../nbs/35_serve.ipynb #28e6f7e2
 def _chosen(self:Service, call):
     if call.version: return next(l for l in self.rollout.roles.values() if l.place.version==call.version)
-    try: return self.rollout.choose(call.headers.get(b'x-request-key', call.id.encode()).decode('latin1'))
+    try: return self.rollout.choose(call.headers.get(b'x-request-key', call.id.encode()).decode('latin1') if self.rollout.canary else '')
     except KitError as e: raise Refused(503, 'nothing to answer with', str(e), {'retry-after':'5'}) from None
 
 Service._chosen = _chosen
@@ -153,7 +152,8 @@ async def _do(self:Service, receive, call, read, write):
     if self.keys.known: call.who = self.keys.who(call.key)
     if self.rate: self.rate.take(call.who or call.address)
     require_json(call)
-    raw = await read_body(call, receive, self.limits)
+    raw,rest = read_body(call, receive, self.limits)
+    if rest: raw = await rest
     self._take_turn(time.perf_counter())
     loaded = self._chosen(call)
     slow = loaded.times and loaded.times[-1]>self.limits.quick
@@ -171,21 +171,27 @@ async def _in_thread(self:Service, call, loaded, raw, read, write):
 Service._do,Service._in_thread = _do,_in_thread
 
 # %% ../nbs/35_serve.ipynb #60150378
-async def _predict(self:Service, receive, call):
-    def read(raw, signature): return read_rows(raw, signature, self.limits)
-    def write(body, loaded, said, told): return Reply(200, dump(dict(id=call.id, model=self.model, version=loaded.place.version, predictions=told)))
-    return await self._do(receive, call, read, write)
+def _rows_in(self:Service, call, raw, signature): return read_rows(raw, signature, self.limits)
 
-async def _infer(self:Service, receive, call):
-    def read(raw, signature): return read_tensors(raw, signature, self.limits, call.headers.get(b'inference-header-content-length'))
-    def write(body, loaded, said, told):
-        answer,tail = v2_answer(said, loaded.package.signature, loaded.place.version, body, call.id)
-        front = dump(answer)
-        if not tail: return Reply(200, front)
-        return Reply(200, front+tail, 'application/octet-stream', ((b'inference-header-content-length', str(len(front)).encode()),))
-    return await self._do(receive, call, read, write)
+def _rows_out(self:Service, call, body, loaded, said, told):
+    return Reply(200, dump(dict(id=call.id, model=self.model, version=loaded.place.version, predictions=told)))
 
-Service._predict,Service._infer = _predict,_infer
+def _predict(self:Service, receive, call): return self._do(receive, call, self._rows_in, self._rows_out)
+
+Service._rows_in,Service._rows_out,Service._predict = _rows_in,_rows_out,_predict
+
+# %% ../nbs/35_serve.ipynb #201213cc
+def _tensors_in(self:Service, call, raw, signature): return read_tensors(raw, signature, self.limits, call.headers.get(b'inference-header-content-length'))
+
+def _tensors_out(self:Service, call, body, loaded, said, told):
+    answer,tail = v2_answer(said, loaded.package.signature, loaded.place.version, body, call.id)
+    front = dump(answer)
+    if not tail: return Reply(200, front)
+    return Reply(200, front+tail, 'application/octet-stream', ((b'inference-header-content-length', str(len(front)).encode()),))
+
+def _infer(self:Service, receive, call): return self._do(receive, call, self._tensors_in, self._tensors_out)
+
+Service._tensors_in,Service._tensors_out,Service._infer = _tensors_in,_tensors_out,_infer
 
 # %% ../nbs/35_serve.ipynb #28a39f40
 def _champion(self:Service):
@@ -217,6 +223,7 @@ def _gauge(self:Service): # Each worker for itself, also when another one is ask
     if self.log: self.metrics.dropped.set(self.log.dropped), self.metrics.waiting.set(self.log.count)
     self.metrics.inside.set(self.room.inside)
     self.metrics.show(self.rollout.roles, self.rollout.problem)
+    self.metrics.settle()
 
 Service._health,Service._metrics,Service._gauge = _health,_metrics,_gauge
 
@@ -300,15 +307,15 @@ async def _call(self:Service, scope, receive, send):
     if scope['type']!='http': return
     call = call_of(scope)
     r = await self._reply(receive, call)
-    head = [(b'content-type', r.kind.encode()), (b'content-length', b'%d' % len(r.body)), (b'x-request-id', call.id.encode()), *r.headers]
+    head = ((b'content-type', r.kind.encode()), (b'content-length', b'%d' % len(r.body)), (b'x-request-id', call.id.encode()), *r.headers)
     await send(dict(type='http.response.start', status=r.status, headers=head))
     await send(dict(type='http.response.body', body=b'' if call.method=='HEAD' else r.body))
     self._count(call, r)
 
 def _count(self:Service, call, r):
     path,took = call.path if call.path in self.routes else 'other',time.perf_counter()-call.start
-    self.metrics.bound(self.metrics.requests, path, str(r.status)).inc()
-    self.metrics.bound(self.metrics.seconds, path).observe(took)
+    self.metrics.count(self.metrics.requests, path, str(r.status))
+    self.metrics.time(self.metrics.seconds, path, took)
     who = dict(who=call.who) if call.who else {}
     if not self.quiet and call.method=='POST': self.say('request', id=call.id, path=call.path, status=r.status, ms=round(1000*took, 3), **who)
 

@@ -168,20 +168,22 @@ _NONE = dict(float32=math.nan, object='', int64=np.iinfo('int64').min)
 # %% ../nbs/26_signature.ipynb #1b9dfcb2
 _PLAIN = {int, float}
 
+def _are_plain(f, values):
+    if not f.span or not values or not {*map(type, values)}<=_PLAIN or not math.isfinite(sum(values)): return False
+    return f.span[0]<=min(values)<=max(values)<=f.span[1]
+
 def _grid(f, v):
+    if f.shape==(len(v) if type(v) is list else None,) and _are_plain(f, v): return v
     try: a = np.array(v, dtype=object)
     except ValueError: a = None
     if a is None or a.shape!=f.shape:
         raise ValueError(f'has the shape {list(a.shape) if a is not None else "of no grid"}, not {list(f.shape)}')
     values = a.ravel().tolist()
-    if f.span and values and {*map(type, values)}<=_PLAIN and math.isfinite(sum(values)) and f.span[0]<=min(values)<=max(values)<=f.span[1]: return values
-    return [_READ[f.dtype](f, x) for x in values]
-
-def _is_plain(f, v): return f.span and type(v) in _PLAIN and f.span[0]<=v<=f.span[1]
+    return values if _are_plain(f, values) else [_READ[f.dtype](f, x) for x in values]
 
 def _value(f, row):
     v = row.get(f.name)
-    if v is not None: return _grid(f, v) if f.shape else v if _is_plain(f, v) else _READ[f.dtype](f, v)
+    if v is not None: return _grid(f, v) if f.shape else _READ[f.dtype](f, v)
     if not f.nullable: raise ValueError('is missing')
     none = _NONE[DTYPES[f.dtype]]
     return [none]*math.prod(f.shape) if f.shape else none
@@ -198,30 +200,43 @@ class RowsError(InputError):
 
 def _to_arrays(columns, inputs):
     flat = [f.name for f in inputs if not f.shape and DTYPES[f.dtype]=='float32']
-    made = dict(zip(flat, np.array([columns[n] for n in flat], 'float32')))
+    made = dict(zip(flat, np.array([columns[n] for n in flat], 'float32'))) if flat else {}
     return {f.name:made[f.name] if f.name in made else np.array(columns[f.name], dtype=DTYPES[f.dtype]).reshape(-1, *f.shape) for f in inputs}
 
 # %% ../nbs/26_signature.ipynb #e88e0e48
-def _check_row(i, row, inputs, columns):
-    if not isinstance(row, dict): return [dict(row=i, field=None, problem=f'is {row!r:.80}, not an object with named values')]
-    found = [dict(row=i, field=k, problem=f'is no field{nearest(k[:80], columns)}') for k in row if k not in columns]
+def _columns(rows, inputs):
+    columns = {}
     for f in inputs:
-        try: columns[f.name].append(_value(f, row))
+        low,high = f.span if f.span and not f.shape else (1, 0) # Nothing is between these
+        columns[f.name] = [v if type(v := row.get(f.name)) in _PLAIN and low<=v<=high else _value(f, row) for row in rows]
+    return columns
+
+def _problems_of(i, row, inputs, names):
+    if not isinstance(row, dict): return [dict(row=i, field=None, problem=f'is {row!r:.80}, not an object with named values')]
+    found = [dict(row=i, field=k, problem=f'is no field{nearest(k[:80], names)}') for k in row if k not in names]
+    for f in inputs:
+        try: _value(f, row)
         except ValueError as e: found.append(dict(row=i, field=f.name, problem=str(e)))
     return found
 
+def _problems(rows, inputs, names):
+    found = []
+    for i,row in enumerate(rows):
+        found += _problems_of(i, row, inputs, names)
+        if len(found)>=MOST: break
+    return found
+
+# %% ../nbs/26_signature.ipynb #06ca84aa
 def from_rows(
     rows:list, # Dicts, each of name to value
     inputs:list, # Of `Field`
 )->dict: # Name to array `[rows, *shape]`
     "Read rows as they come from JSON, or raise a `RowsError` that says all that is wrong"
     if not isinstance(rows, list) or not rows: raise RowsError([dict(row=0, field=None, problem='is missing: give a list of at least one')])
-    columns = {f.name:[] for f in inputs}
-    problems = []
-    for i,row in enumerate(rows):
-        problems += _check_row(i, row, inputs, columns)
-        if len(problems)>=MOST: break
-    if problems: raise RowsError(problems)
+    names = {f.name:None for f in inputs}
+    try: columns = _columns(rows, inputs) if all([isinstance(row, dict) and row.keys()<=names.keys() for row in rows]) else None
+    except ValueError: columns = None
+    if columns is None: raise RowsError(_problems(rows, inputs, names))
     return _to_arrays(columns, inputs)
 
 # %% ../nbs/26_signature.ipynb #123a1380

@@ -123,26 +123,31 @@ async def _rest(message, receive, limits):
         message = await receive()
 
 # %% ../nbs/34_wire.ipynb #808f8666
-async def read_body(
+async def _in_time(message, later, receive, limits):
+    try:
+        async with asyncio.timeout(limits.seconds): return await _rest(message or await later, receive, limits)
+    except TimeoutError: raise Refused(408, 'the body did not come in time', f'within {limits.seconds:g} s', {'connection':'close'}) from None
+
+def read_body(
     call:Call,
     receive, # Of ASGI
     limits:Limits,
-)->bytes:
+)->tuple: # The bytes and None; or, while they are still on their way, None and what to wait for
     "Read a body, or refuse it"
     size = call.headers.get(b'content-length', b'0')
     if size.isdigit() and int(size)>limits.body: raise _too_large(limits)
     message,later = _next(receive)
-    if message and not message.get('more_body') and len(body := _body_of(message))<=limits.body: return body
-    try:
-        async with asyncio.timeout(limits.seconds): return await _rest(message or await later, receive, limits)
-    except TimeoutError: raise Refused(408, 'the body did not come in time', f'within {limits.seconds:g} s', {'connection':'close'}) from None
+    if message and not message.get('more_body') and len(body := _body_of(message))<=limits.body: return body,None
+    return None,_in_time(message, later, receive, limits)
 
 # %% ../nbs/34_wire.ipynb #1084721f
 _KINDS = b'application/json', b'application/octet-stream', b''
 
 def require_json(call:Call):
     "Refuse a body that is not said to be JSON"
-    kind = call.headers.get(b'content-type', b'').split(b';')[0].strip().lower()
+    said = call.headers.get(b'content-type', b'')
+    if said in _KINDS: return
+    kind = said.split(b';')[0].strip().lower()
     if kind in _KINDS or kind.endswith(b'+json'): return
     raise Refused(415, 'the body is to be JSON', f'content-type is {kind.decode("latin1"):.80}; send content-type: application/json')
 

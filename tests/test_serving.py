@@ -171,7 +171,7 @@ def test_another_client_and_the_specification(env, registry, tmp_path):
     subprocess.run([other.bin / 'python', '-c', check], input=json.dumps([spec, replies]), text=True, check=True)
 
 
-MANY = [pytest.param(120, 500, marks=pytest.mark.full), pytest.param(1500, 5000, marks=pytest.mark.soak)]
+MANY = [pytest.param(120, 500, marks=pytest.mark.full), pytest.param(3000, 5000, marks=pytest.mark.soak)]
 
 
 @pytest.mark.parametrize(('examples', 'cases'), MANY)
