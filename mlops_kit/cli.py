@@ -14,6 +14,7 @@ import typer
 from typer import Argument, Context, Option
 from .data_verbs import data
 from .model_verbs import models
+from .monitor_verbs import monitor
 from .serve_verbs import keys
 from .verbs import _as_json, _json, _overrides, _project, _split_words, _table, _target, _typed, app, verb
 
@@ -553,4 +554,5 @@ def studies_open(name:str=_study, storage:str=_storage, port:int=_port, no_brows
 # %% ../nbs/91_cli.ipynb #1591b926
 app.add_typer(models, name='models')
 app.add_typer(keys, name='keys')
+app.add_typer(monitor, name='monitor')
 app.add_typer(data, name='data')

@@ -165,16 +165,18 @@ class Drift:
     @property
     def found(self): return list(self.columns.index[self.columns.drifted]) # Names of columns that have drifted
 
+    def about(self, c): return f': {_in_words(self.columns.loc[c])}' if c in self.columns.index else '' # A column, in words
+
     def __repr__(self):
         said = [f'{len(self.found)} of {len(self.columns)} columns have drifted, in {self.rows:,} rows']
-        said += [f'  {c}: {_in_words(r)}' for c,r in self.columns[self.columns.drifted].iterrows()]
+        said += [f'  {c}{self.about(c)}' for c in self.found]
         said += [f'  {c} is gone{nearest(str(c), map(str, self.unknown))}' for c in self.gone] + [f'  {c} is new' for c in self.unknown]
         return '\n'.join(said)
 
 def _in_words(r):
     told = [f'{r.then} then, {r.now} now']
     if len(r.new): told += [f'never seen before: {", ".join(map(str, r.new[:3]))}{" …" if len(r.new)>3 else ""}']
-    return f'{"; ".join(told)} (size {r["size"]:.2f}, p {r.p:.1g} by {r.test})'
+    return f'{"; ".join(told)} (size {r["size"]:.2f}, {"p < 1e-300" if r.p<1e-300 else f"p {r.p:.1g}"} by {r.test})'
 
 # %% ../nbs/41_drift.ipynb #adaae0f3
 def drift(

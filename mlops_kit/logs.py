@@ -115,12 +115,14 @@ def _moment(text, name):
     except ValueError: raise InputError(f'{name} is {text!r}, no moment such as 2026-11-28 or 2026-11-28T18:00') from None
     return t.tz_localize('UTC') if t.tzinfo is None else t.tz_convert('UTC')
 
+_OURS = 'id', 'time', 'version', 'package', 'role', 'ms', 'prediction', 'label', 'lag' # A field of such a name is `NAME asked`
+
 def _wide(df):
     asked,said = [pd.DataFrame([json.loads(v) for v in df[c]], index=df.index) for c in ('features', 'prediction')]
     answers = said['label' if 'label' in said else 'value'].rename('prediction') if len(said.columns) else pd.Series(dtype=object, name='prediction')
     chances = pd.DataFrame(list(said.probability), index=df.index).add_prefix('p_') if 'probability' in said else pd.DataFrame(index=df.index)
-    own = [c for c in df if c in ('id', 'time', 'version', 'package', 'role', 'ms')]
-    return df[own].join(asked, rsuffix=' asked').join(answers).join(chances),list(asked)
+    asked = asked.rename(columns={c:f'{c} asked' for c in asked if c in _OURS})
+    return pd.concat([df[[*_OURS[:6]]], asked, answers, chances], axis=1),list(asked)
 
 # %% ../nbs/40_logs.ipynb #28268376
 def load_log(

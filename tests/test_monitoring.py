@@ -1,0 +1,102 @@
+"What a real service was asked is found again: by day, with its labels, and with what has drifted; whatever is killed meanwhile."
+import json
+import random
+import signal
+import subprocess
+import sys
+import time
+from datetime import UTC, datetime, timedelta
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from mlops_kit.cli import main
+from mlops_kit.logs import compact_log, load_log
+from mlops_kit.package import toy_package
+from mlops_kit.signature import Field
+from mlops_kit.smoke import serving
+
+FIELDS = [Field('size', 'number', min=0, max=1e6), Field('kind', 'category', categories=['flat', 'house']),
+          Field('name', 'text', nullable=True, pii=True)]
+
+
+def homes(n, larger=0., seed=0):
+    "Rows to ask about"
+    rng = np.random.default_rng(seed)
+    return pd.DataFrame({'size': rng.normal(50 + larger, 10, n), 'kind': rng.choice(['flat', 'house'], n), 'name': 'Ada'})
+
+
+@pytest.fixture(scope='module')
+def log(tmp_path_factory):
+    "The log of a service, of which 300 rows were asked, larger than those of the table beside it"
+    folder = tmp_path_factory.mktemp('served')
+    homes(2000).assign(price=1).to_csv(folder / 'train.csv', index=False)
+    with serving(toy_package(folder / 'package', 3, 'homes', FIELDS), '--log', folder / 'kept') as remote:
+        for i in range(3): remote.predict(homes(100, 10, i + 1).to_dict('records'))
+    return folder / 'kept/homes'
+
+
+@pytest.fixture
+def monitor(monkeypatch, capsys):
+    "Type `mlops-kit monitor WORDS`: its exit code, and both outputs"
+    def typed(*words):
+        monkeypatch.setattr(sys, 'argv', ['mlops-kit', 'monitor', *map(str, words)])
+        with pytest.raises(SystemExit) as end: main()
+        return end.value.code, *capsys.readouterr()
+    return typed
+
+
+def test_drift_of_a_service(log, monitor):
+    "The column that moved is found, no other, and what is personal is not in the log; the exit code is for a scheduler"
+    asked = log, log.parents[1] / 'train.csv', '--every', '1D', '-k', 1, '-n', 1, '--json'
+    code, out, err = monitor('drift', *asked, '--fail-on-drift')
+    assert (code, list(json.loads(out)['alarm'])) == (1, ['size'])
+    assert 'no row was asked with name, price' in err
+    assert monitor('drift', *asked, '--least', 9, '--fail-on-drift')[0] == 0
+
+
+def test_labels_of_a_service(log, tmp_path, monitor):
+    "Labels find their rows by the ids of the log"
+    ids = load_log(log).rows.id
+    pd.DataFrame({'id': ids[:75], 'label': 1}).to_parquet(tmp_path / 'labels.parquet')
+    assert json.loads(monitor('labels', log, tmp_path / 'labels.parquet', '--json')[1])['coverage'] == .25
+
+
+@pytest.mark.parametrize(('words', 'told'), [
+    (['drift', 'nowhere', 'train.csv'], 'nowhere is no prediction log'), (['drift', '{log}', 'nothing.csv'], 'nothing.csv'),
+    (['drift', '{log}', '{table}', '--every', 'often'], "'often' is no length"),
+    (['drift', '{log}', '{table}', '-k', '4'], '4 of 3 windows is no rule'),
+    (['drift', '{log}', '{table}', '--since', 'once'], "since is 'once'"),
+    (['labels', '{log}', '{table}'], 'no column id'), (['compact', 'nowhere'], 'nowhere is no')])
+def test_wrong_words(log, words, told, monitor):
+    "What is wrong is said in one sentence, with exit code 2"
+    code, out, err = monitor(*[w.format(log=log, table=log.parents[1] / 'train.csv') for w in words])
+    assert (code, out) == (2, '')
+    assert told in err
+    assert err.splitlines()[-1].startswith('error: ')
+
+
+def record(i):
+    "What a service writes of one row"
+    who = {'id': f'r{i}', 'time': '2026-11-01T05:00:00.000+00:00', 'version': '1', 'package': 'ab', 'role': 'champion', 'ms': .1}
+    return {**who, 'features': {'x': i}, 'prediction': {'value': 1.}}
+
+
+@pytest.mark.parametrize('kills', [3, pytest.param(40, marks=pytest.mark.soak)])
+def test_kills_lose_no_row(tmp_path, kills):
+    "However often compacting is killed, each row is there once, and the files are gone in the end"
+    code = f'from mlops_kit.logs import compact_log; print("go", flush=True); compact_log({str(tmp_path)!r})'
+    rng = random.Random(0)
+    for i in range(kills):
+        for w in range(8):
+            lines = [json.dumps(record(f'{i}-{w}-{j}')) for j in range(200)]
+            (tmp_path / f'2026-11-01T{w:02}-{i}-a.jsonl').write_text('\n'.join(lines) + '\n')
+        p = subprocess.Popen([sys.executable, '-c', code], stdout=subprocess.PIPE)
+        p.stdout.readline()
+        time.sleep(rng.random() * .4)
+        p.send_signal(signal.SIGKILL)
+        p.wait()
+        assert (len(load_log(tmp_path).rows), load_log(tmp_path).twice) == ((i + 1) * 1600, 0)
+    compact_log(tmp_path, datetime.now(UTC) + timedelta(days=1))
+    assert (len(load_log(tmp_path).rows), list(tmp_path.glob('*.jsonl'))) == (kills * 1600, [])
