@@ -85,20 +85,20 @@ def _values(s):
 def _names(s): return s.map('{:g}'.format, na_action='ignore') if types.is_numeric_dtype(s) else s.astype('str').where(s.notna())
 
 class _Numbers:
-    kind = 'number'
-    def __init__(self, s):
-        x = s.to_numpy('float64', na_value=np.nan)
+    def __init__(self, s, kind):
+        self.kind,x = kind,s.to_numpy('float64', na_value=np.nan)
         self.x,self.rows = np.sort(x[np.isfinite(x)]),len(x)
         self.sd,self.cuts = self.x.std(),np.unique(np.quantile(self.x, np.linspace(.1, .9, 9)))
         self.groups = self._groups(self.x, self.rows)
 
+    def _mean(self, x): return f'mean {pd.Timestamp(x.mean(), unit="D"):%Y-%m-%d %H:%M}' if self.kind=='date' else f'mean {x.mean():.4g}'
     def _groups(self, x, rows): return np.diff([0, *np.searchsorted(x, self.cuts), len(x)]).tolist()+[rows-len(x)]
 
     def compare(self, s):
         y = pd.to_numeric(s, errors='coerce').to_numpy('float64', na_value=np.nan)
         y,rows = np.sort(y[np.isfinite(y)]),len(y)
-        p,size,now = (_ks_p(self.x, y, _gap(self.x, y)),_far(self.x, y)/self.sd,f'mean {y.mean():.4g}') if len(y) else (1.,0.,'nothing')
-        return self._groups(y, rows),dict(test='Kolmogorov-Smirnov', p=p, size=size, then=f'mean {self.x.mean():.4g}', now=now, new=[])
+        p,size,now = (_ks_p(self.x, y, _gap(self.x, y)),_far(self.x, y)/self.sd,self._mean(y)) if len(y) else (1.,0.,'nothing')
+        return self._groups(y, rows),dict(test='Kolmogorov-Smirnov', p=p, size=size, then=self._mean(self.x), now=now, new=[])
 
 # %% ../nbs/41_drift.ipynb #f06fb042
 class _Names:
@@ -125,11 +125,13 @@ def _most_moved(names, then, now): # In words: the name whose share changed most
 
 # %% ../nbs/41_drift.ipynb #d363e12a
 def _column(s):
-    s = _values(s)
-    return (_Numbers if types.is_numeric_dtype(s) and s.replace([np.inf, -np.inf], np.nan).nunique()>20 else _Names)(s)
+    kind,s = 'date' if types.is_datetime64_any_dtype(_plain(s)) else 'number',_values(s)
+    return _Numbers(s, kind) if types.is_numeric_dtype(s) and s.replace([np.inf, -np.inf], np.nan).nunique()>20 else _Names(s)
+
+def _dates(s): return pd.to_datetime(s, errors='coerce', format='ISO8601', utc=True) if types.is_string_dtype(_plain(s)) else s
 
 def _compared(was, s):
-    s = _values(s)
+    s = _values(_dates(s) if was.kind=='date' else s)
     now,res = was.compare(s)
     then = [*was.groups[:-1], *[0]*(len(now)-len(was.groups)), was.groups[-1]]
     there = [[was.rows-was.groups[-1], was.groups[-1]], [len(s)-now[-1], now[-1]]]

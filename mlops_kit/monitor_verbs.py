@@ -12,7 +12,7 @@ from .verbs import _as_json, _json, _table, verb
 
 # %% ../nbs/89_monitoring.ipynb #cb3b4ef4
 monitor = typer.Typer(no_args_is_help=True, help='What a service was asked: has it changed, what was true, and keeping it small.')
-_log = Argument(..., metavar='LOG', help='Folder of a model in a prediction log, such as predictions/digits')
+_log = Argument(..., metavar='LOG', help='Folder of a model in a prediction log, such as predictions/flights')
 _since = Option(None, help='First moment, such as 2026-11-01 or 2026-11-01T18:00; UTC')
 _until = Option(None, help='Last moment, not part of it')
 
@@ -40,7 +40,7 @@ def _draw(seen, file):
     plt.close(figure)
 
 # %% ../nbs/89_monitoring.ipynb #75db3528
-@verb('mlops-kit monitor drift predictions/digits data/train.parquet --every 1D', on=monitor, name='drift')
+@verb('mlops-kit monitor drift predictions/flights data/flights.parquet --every 1D', on=monitor, name='drift')
 def monitor_drift(log:str=_log, reference:str=Argument(..., metavar='TABLE', help='What the rows were like: CSV, Excel, JSON lines or Parquet'), since:str=_since, until:str=_until,
     every:str=Option('1D', help='Length of a window, such as 1D, 6h or 30min'), rate:float=Option(.05, help='Share of windows, and of calls, that may be wrong'),
     least:float=Option(.1, help='Size that matters: standard deviations, or gains and losses of shares'), k:int=Option(2, '-k', help='Windows that have to call a column'),
@@ -58,7 +58,7 @@ def monitor_drift(log:str=_log, reference:str=Argument(..., metavar='TABLE', hel
     if fail and seen.alarm: raise typer.Exit(1)
 
 # %% ../nbs/89_monitoring.ipynb #66b08f62
-@verb('mlops-kit monitor labels predictions/digits labels.csv --time known', on=monitor, name='labels')
+@verb('mlops-kit monitor labels predictions/flights labels.csv --time known', on=monitor, name='labels')
 def monitor_labels(log:str=_log, labels:str=Argument(..., metavar='TABLE', help='With the id of each request, and what was true'), id:str=Option('id', help='Column of the id'),
     label:str=Option('label', help='Column of the label'), time:str=Option(None, help='Column that says when it was known'), since:str=_since, until:str=_until, as_json:bool=_as_json):
     "Say for how many answers the truth is known, day by day, and how late it came"
@@ -73,7 +73,7 @@ def monitor_labels(log:str=_log, labels:str=Argument(..., metavar='TABLE', help=
     print(told)
     _table([(d, int(r.rows), f'{r.coverage:.0%}') for d,r in told.by_day().iterrows()], 'day', 'rows', 'with a label')
 
-@verb('mlops-kit monitor compact predictions/digits', on=monitor, name='compact')
+@verb('mlops-kit monitor compact predictions/flights', on=monitor, name='compact')
 def monitor_compact(log:str=_log, as_json:bool=_as_json):
     "Turn the files of past hours into Parquet, a folder for each day"
     from mlops_kit.project import need
