@@ -1,7 +1,8 @@
 """Run all notebooks of the working folder with papermill's own engine, two at a time: the other side of test_kernels.py.
 
 A kernel of ipykernel 7.4 may hang when it is to end, once in some hundred times. Then a signal ends it, and what it had not
-written yet is lost. So where a signal was needed, the notebook is run once more; some always need one, by what they leave running.
+written yet is lost. So where a signal was needed, the notebook is run once more, for its files; what it says is that of the first time.
+Some always need one, by what they leave running.
 """
 import json
 import sys
@@ -26,9 +27,9 @@ async def terminate(self, restart=False, own=LocalProvisioner.terminate):
 
 def run(path):
     "Execute one notebook; what it raised is in the result"
-    for _ in range(2):
+    for out in (f'{path.stem}.out', None):
         seen.terminated = False
-        try: papermill.execute_notebook(path.name, f'{path.stem}.out', values.get(path.stem, {}), kernel_name='python3', progress_bar=False)
+        try: papermill.execute_notebook(path.name, out, values.get(path.stem, {}), kernel_name='python3', progress_bar=False)
         except Exception as e: print(path, repr(e)[:2000], file=sys.stderr)
         if not seen.terminated: return
 
