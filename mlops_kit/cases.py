@@ -25,7 +25,7 @@ def seconds(
     if s<9.95: return f'{s:.1f} s'
     if round(s)<60: return f'{s:.0f} s'
     m,s = divmod(round(s), 60)
-    return f'{m} min {s} s' if m<60 else f'{m//60} h {m%60} min'
+    return f'{m} min {s} s' if m<60 else f'{m//60} h {m%60} min' if m<2880 else f'{m//1440} d {m%1440//60} h'
 
 def memory(
     mb:float, # Mebibytes; None when nobody knows

@@ -9,7 +9,8 @@ __all__ = ['Reference', 'Drift', 'drift', 'persistent', 'same_season']
 import numpy as np, pandas as pd
 from pandas.api import types
 from .project import InputError, nearest
-from .tables import _plain
+from .signature import name_of
+from .tables import _days, _plain
 
 # %% ../nbs/41_drift.ipynb #720821fd
 def _gap(a, b): # Both sorted
@@ -30,9 +31,9 @@ def _ks_p(a, b, gap):
     return float(np.clip(kstwo.sf(gap, round(n)) if n<1000 else kstwobign.sf(gap*(n**.5+.12+.11/n**.5)), 0, 1))
 
 # %% ../nbs/41_drift.ipynb #b911c7d4
-def _chi2(counts, n, m):
-    expected = counts.sum(0)*(m/(n+m))
-    return ((counts[-1]-expected)**2/(expected*n/(n+m))).sum(-1)
+def _chi2(now, total): # Of counts in a window, or in many, by those of window and reference together
+    m,all_ = now.sum(-1, keepdims=True),total.sum()
+    return ((now-total*m/all_)**2/(total*m/all_*(1-m/all_))).sum(-1)
 
 def _pooled(counts, n, m):
     counts = counts[:,np.argsort(counts.sum(0))]
@@ -41,12 +42,10 @@ def _pooled(counts, n, m):
     while few and few<len(expected) and expected[:few].sum()<5: few += 1
     return np.column_stack([counts[:,:few].sum(1), counts[:,few:]]) if few else counts
 
-def _dealt(counts, n, m):
-    total,rng = counts.sum(0),np.random.default_rng(0)
-    draws = rng.multivariate_hypergeometric(total, m, 9999, method='marginals')
-    expected = total*(m/(n+m))
-    seen = ((draws-expected)**2/expected).sum(1)
-    return (1+(seen>=((counts[1]-expected)**2/expected).sum()-1e-9).sum())/10_000
+def _dealt(counts):
+    total = counts.sum(0)
+    draws = np.random.default_rng(0).multivariate_hypergeometric(total, counts[1].sum(), 9999, method='marginals')
+    return (1+(_chi2(draws, total)>=_chi2(counts[1], total)-1e-9).sum())/10_000
 
 # %% ../nbs/41_drift.ipynb #a9d20f22
 def _counts_p(then, now): # Counts by group, in the same order: the name of the test, and its p-value
@@ -56,8 +55,8 @@ def _counts_p(then, now): # Counts by group, in the same order: the name of the 
     n,m = counts.sum(1)
     if counts.shape[1]<2 or not n or not m: return 'chi-squared',1.
     pooled = _pooled(counts, n, m)
-    if pooled.shape[1]<2 or (pooled.sum(0)*min(n, m)/(n+m)).min()<5: return 'permutation',float(_dealt(counts, n, m))
-    return 'chi-squared',float(chi2.sf(_chi2(pooled, n, m), pooled.shape[1]-1))
+    if pooled.shape[1]<2 or (pooled.sum(0)*min(n, m)/(n+m)).min()<5: return 'permutation',float(_dealt(counts))
+    return 'chi-squared',float(chi2.sf(_chi2(pooled[1], pooled.sum(0)), pooled.shape[1]-1))
 
 # %% ../nbs/41_drift.ipynb #e606bd16
 def _shares(then, now): return [(np.asarray(k, float)+.5)/(np.sum(k)+.5*len(k)) for k in (then, now)]
@@ -79,19 +78,21 @@ def _moved(then, now):
 # %% ../nbs/41_drift.ipynb #b1056088
 def _values(s):
     s = _plain(s)
-    if types.is_datetime64_any_dtype(s): return s.astype('datetime64[us]').astype('int64').where(s.notna())/8.64e10 # Days
+    if types.is_datetime64_any_dtype(s): return _days(s)
     return s.astype('float64') if types.is_numeric_dtype(s) and not types.is_bool_dtype(s) else s.astype('str').where(s.notna())
 
-def _names(s): return s.map('{:g}'.format, na_action='ignore') if types.is_numeric_dtype(s) else s.astype('str').where(s.notna())
+def _names(s, is_date):
+    names = pd.to_datetime(s, unit='D').dt.round('s') if is_date and types.is_numeric_dtype(s) else s.map(name_of, na_action='ignore')
+    return names.astype('str').where(s.notna())
 
 class _Numbers:
-    def __init__(self, s, kind):
-        self.kind,x = kind,s.to_numpy('float64', na_value=np.nan)
+    def __init__(self, s, is_date):
+        self.kind,self.is_date,x = 'date' if is_date else 'number',is_date,s.to_numpy('float64', na_value=np.nan)
         self.x,self.rows = np.sort(x[np.isfinite(x)]),len(x)
         self.sd,self.cuts = self.x.std(),np.unique(np.quantile(self.x, np.linspace(.1, .9, 9)))
         self.groups = self._groups(self.x, self.rows)
 
-    def _mean(self, x): return f'mean {pd.Timestamp(x.mean(), unit="D"):%Y-%m-%d %H:%M}' if self.kind=='date' else f'mean {x.mean():.4g}'
+    def _mean(self, x): return f'mean {pd.Timestamp(x.mean(), unit="D"):%Y-%m-%d %H:%M}' if self.is_date else f'mean {x.mean():.4g}'
     def _groups(self, x, rows): return np.diff([0, *np.searchsorted(x, self.cuts), len(x)]).tolist()+[rows-len(x)]
 
     def compare(self, s):
@@ -103,13 +104,13 @@ class _Numbers:
 # %% ../nbs/41_drift.ipynb #f06fb042
 class _Names:
     kind = 'category'
-    def __init__(self, s):
-        names = _names(s)
+    def __init__(self, s, is_date):
+        self.is_date,names = is_date,_names(s, is_date)
         self.counts,self.rows = names.value_counts(),len(s)
         self.groups = [*self.counts, int(names.isna().sum())]
 
     def compare(self, s):
-        names = _names(s)
+        names = _names(s, self.is_date)
         now = names.value_counts()
         new = [n for n in now.index if n not in self.counts.index]
         both = self.counts.index.append(pd.Index(new, dtype=self.counts.index.dtype))
@@ -125,13 +126,14 @@ def _most_moved(names, then, now): # In words: the name whose share changed most
 
 # %% ../nbs/41_drift.ipynb #d363e12a
 def _column(s):
-    kind,s = 'date' if types.is_datetime64_any_dtype(_plain(s)) else 'number',_values(s)
-    return _Numbers(s, kind) if types.is_numeric_dtype(s) and s.replace([np.inf, -np.inf], np.nan).nunique()>20 else _Names(s)
+    is_date,s = types.is_datetime64_any_dtype(_plain(s)),_values(s)
+    many = types.is_numeric_dtype(s) and s.replace([np.inf, -np.inf], np.nan).nunique()>20
+    return (_Numbers if many else _Names)(s, is_date)
 
 def _dates(s): return pd.to_datetime(s, errors='coerce', format='ISO8601', utc=True) if types.is_string_dtype(_plain(s)) else s
 
 def _compared(was, s):
-    s = _values(_dates(s) if was.kind=='date' else s)
+    s = _values(_dates(s) if was.is_date else s)
     now,res = was.compare(s)
     then = [*was.groups[:-1], *[0]*(len(now)-len(was.groups)), was.groups[-1]]
     there = [[was.rows-was.groups[-1], was.groups[-1]], [len(s)-now[-1], now[-1]]]

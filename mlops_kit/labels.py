@@ -10,14 +10,14 @@ import warnings
 import numpy as np, pandas as pd
 from pandas.api import types
 from .project import InputError, need
-from .tables import _plain
+from .tables import _days, _plain
 
 # %% ../nbs/24_labels.ipynb #0bff5c5f
 def _as_numbers(x):
     if not isinstance(x, pd.DataFrame): return np.asarray(x)
     x = x.apply(_plain)
     def column(s):
-        if types.is_datetime64_any_dtype(s): return s.astype('datetime64[us]').astype('int64').where(s.notna())/8.64e10
+        if types.is_datetime64_any_dtype(s): return _days(s)
         return s.astype('float64') if types.is_numeric_dtype(s) else pd.Series(pd.factorize(s, sort=True)[0], s.index).replace(-1, np.nan)
     return x.apply(column).to_numpy('float64', na_value=np.nan)
 

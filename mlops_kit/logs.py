@@ -12,6 +12,7 @@ from datetime import datetime, timedelta, timezone
 from hashlib import sha256
 from pathlib import Path
 import pandas as pd
+from .cases import seconds
 from .predlog import read_segment
 from .project import InputError, MachineError, nearest, whole
 
@@ -158,13 +159,9 @@ class Labelled:
 
     def __repr__(self):
         lag = self.rows.lag.dropna()
-        late = f'; half came within {_span(lag.median())}, 95% within {_span(lag.quantile(.95))}' if len(lag) else ''
+        late = '; half came within {}, 95% within {}'.format(*(seconds(t.total_seconds()) for t in lag.quantile([.5, .95]))) if len(lag) else ''
         odd = [f'{n:,} {what}' for n,what in ((self.strangers, 'of nobody'), (self.twice, 'replaced')) if n]
         return f'{self.coverage:.0%} of {len(self.rows):,} rows have a label{late}'+_aside(odd)
-
-def _span(t):
-    minutes = t/pd.Timedelta('1min')
-    return f'{minutes/1440:.1f} days' if minutes>2880 else f'{minutes/60:.1f} hours' if minutes>120 else f'{minutes:.0f} minutes'
 
 # %% ../nbs/40_logs.ipynb #f60d4297
 def join_labels(

@@ -116,7 +116,7 @@ class PredictionLog:
 def _lines(records):
     import orjson
     dumps,option = orjson.dumps,orjson.OPT_SERIALIZE_NUMPY|orjson.OPT_APPEND_NEWLINE
-    return dumps(records[0], option=option) if len(records)==1 else b''.join([dumps(r, option=option) for r in records])
+    return b''.join([dumps(r, option=option) for r in records])
 
 def _write(self:PredictionLog, size):
     batch = [self.waiting[i] for i in range(size)]

@@ -134,6 +134,8 @@ def _plain(s):
     if kind in ('floating', 'mixed-integer-float', 'decimal'): return pd.to_numeric(s.astype(float))
     return s.astype('str' if kind!='boolean' else 'boolean' if s.hasnans else bool)
 
+def _days(s): return s.astype('datetime64[us]').astype('int64').where(s.notna())/8.64e10 # Since 1970, for those who compute with dates
+
 def _whole_numbers(s):
     seen = s.dropna()
     if not s.hasnans or seen.abs().max()<=2**53: return pd.to_numeric(s)

@@ -1,11 +1,9 @@
 "What a real service was asked is found again: by day, with its labels, and with what has drifted; whatever is killed meanwhile."
 import json
-import random
+import shutil
 import signal
 import subprocess
 import sys
-import time
-from datetime import UTC, datetime, timedelta
 
 import numpy as np
 import pandas as pd
@@ -83,20 +81,30 @@ def record(i):
     return {**who, 'features': {'x': i}, 'prediction': {'value': 1.}}
 
 
-@pytest.mark.parametrize('kills', [3, pytest.param(40, marks=pytest.mark.soak)])
-def test_kills_lose_no_row(tmp_path, kills):
-    "However often compacting is killed, each row is there once, and the files are gone in the end"
-    code = f'from mlops_kit.logs import compact_log; print("go", flush=True); compact_log({str(tmp_path)!r})'
-    rng = random.Random(0)
-    for i in range(kills):
-        for w in range(8):
-            lines = [json.dumps(record(f'{i}-{w}-{j}')) for j in range(200)]
-            (tmp_path / f'2026-11-01T{w:02}-{i}-a.jsonl').write_text('\n'.join(lines) + '\n')
-        p = subprocess.Popen([sys.executable, '-c', code], stdout=subprocess.PIPE)
-        p.stdout.readline()
-        time.sleep(rng.random() * .4)
-        p.send_signal(signal.SIGKILL)
-        p.wait()
-        assert (len(load_log(tmp_path).rows), load_log(tmp_path).twice) == ((i + 1) * 1600, 0)
-    compact_log(tmp_path, datetime.now(UTC) + timedelta(days=1))
-    assert (len(load_log(tmp_path).rows), list(tmp_path.glob('*.jsonl'))) == (kills * 1600, [])
+DIES = """
+import os, signal, sys
+from mlops_kit.logs import compact_log
+left = int(sys.argv[2])
+def look(event, args):
+    global left
+    if event in ('os.rename', 'os.remove') and str(args[0]).startswith(sys.argv[1]):
+        left -= 1
+        if left < 0: os.kill(os.getpid(), signal.SIGKILL)
+sys.addaudithook(look)
+compact_log(sys.argv[1])"""
+
+
+def test_kills_lose_no_row(tmp_path):
+    "Wherever compacting is killed, before each rename and each removal, every row is there once; in the end the files are gone"
+    for step in range(99):
+        for name in ('05-1-a', '05-2-b', '06-1-a', '06-2-b'):
+            lines = [json.dumps(record(f'{step}-{name}-{i}')) for i in range(10)]
+            (tmp_path / f'2026-11-01T{name}{step}.jsonl').write_text('\n'.join(lines) + '\n')
+        code = subprocess.run([sys.executable, '-c', DIES, tmp_path, str(step)]).returncode
+        assert code in (0, -signal.SIGKILL)
+        assert (len(load_log(tmp_path).rows), load_log(tmp_path).twice) == (40, 0)
+        compact_log(tmp_path)
+        assert (len(load_log(tmp_path).rows), load_log(tmp_path).twice, list(tmp_path.glob('*.jsonl'))) == (40, 0, [])
+        if code == 0: break
+        for p in tmp_path.glob('day=*'): shutil.rmtree(p)
+    assert step >= 6  # two hours of two files each: twice a rename and two removals, at least
