@@ -8,7 +8,8 @@ import pytest
 from children import QUIET
 from helpers import ROOT, service, sh
 
-pytestmark = [pytest.mark.xdist_group('bench'), pytest.mark.skipif(sys.platform != 'linux', reason='it forks')]
+pytestmark = [
+    pytest.mark.full, pytest.mark.xdist_group('bench'), pytest.mark.skipif(sys.platform != 'linux', reason='it forks')]
 KIT = Path(sys.executable).with_name('mlops-kit')
 ENGINES = 'nbs/benchmarks/notebook_engines.ipynb'
 PEERS = ['papermill CLI', 'papermill API', 'nbmake', 'nbclient', 'nbdev_test']
@@ -29,7 +30,6 @@ def bench(**params):
     return measured(ENGINES, **{**SMALL, **params})
 
 
-@pytest.mark.full
 def test_data_checks():
     "Every operation is measured, and the goals are in the record"
     record = measured('nbs/benchmarks/data_checks.ipynb', rows=3000, many=6000, large=12000, rounds=1)
@@ -37,7 +37,6 @@ def test_data_checks():
     assert {k for k, v in record['metrics'].items() if v > 0} == {'check', 'fingerprint', 'leaks', 'memory'}
 
 
-@pytest.mark.full
 def test_training_step():
     "Every way to train is measured, and the ratio to the loop by hand is in the record"
     record = measured('nbs/benchmarks/training_step.ipynb', tasks=['image'], rounds=1, epochs=1)
@@ -45,7 +44,6 @@ def test_training_step():
     assert record['metrics']['image'] > 0
 
 
-@pytest.mark.soak
 def test_sweeps():
     "Every way to try a trial is measured, and so are the epochs that hydra-optuna-sweeper needed, with Optuna 2"
     record = measured('nbs/benchmarks/sweeps.ipynb', seeds=[0], trials=2, rounds=1, epochs=1)
@@ -53,7 +51,6 @@ def test_sweeps():
     assert {k for k, v in record['metrics'].items() if v > 0} == {'here', 'fork', 'forks', 'process', 'share', 'share_drawn'}
 
 
-@pytest.mark.full
 def test_serving():
     "The service and a peer are measured against the bare function, and so are memory and start"
     service('wrk')
@@ -62,7 +59,6 @@ def test_serving():
     assert {k for k, v in record['metrics'].items() if v > 0} >= {'small_2', 'memory', 'start'}
 
 
-@pytest.mark.full
 def test_engines():
     "Every tool runs every notebook, each of ours in a process of its own, and the goals are in the record and on the page"
     record = bench()
@@ -78,7 +74,6 @@ def test_engines():
     assert '2 kernels: memory warm / cold' in texts[-2]
 
 
-@pytest.mark.full
 @pytest.mark.parametrize('peer', PEERS)
 def test_peer_that_fails(peer):
     "A peer whose notebooks fail fails the benchmark, which says whose and why"
@@ -88,7 +83,6 @@ def test_peer_that_fails(peer):
     assert 'no_such_module' in record['error']['message']
 
 
-@pytest.mark.full
 def test_quiet_failure():
     "An exit code of 0 is not believed when the notebooks did not come to their end"
     record = bench(peers=[], imports='numpy, json; raise SystemExit')
