@@ -75,6 +75,11 @@ def _moved(then, now):
     p,q = [np.asarray(k)/max(1, np.sum(k)) for k in (then, now)]
     return float(np.abs(p-q).sum())
 
+def _by_chance(then, now): # What `_moved` is, on average, where nothing has changed
+    n,m = np.sum(then),np.sum(now)
+    p = np.add(then, now)/max(1, n+m)
+    return float(np.sqrt(2/np.pi*p*(1-p)*(1/max(1, n)+1/max(1, m))).sum())
+
 # %% ../nbs/41_drift.ipynb #b1056088
 def _values(s):
     s = _plain(s)
@@ -116,7 +121,7 @@ class _Names:
         both = self.counts.index.append(pd.Index(new, dtype=self.counts.index.dtype))
         then,now = self.counts.reindex(both, fill_value=0).to_numpy(),now.reindex(both, fill_value=0).to_numpy()
         (test,p),(before,after) = _counts_p(then, now),_most_moved(both, then, now)
-        return [*now, int(names.isna().sum())],dict(test=test, p=p, size=_moved(then, now), then=before, now=after, new=new)
+        return [*now, int(names.isna().sum())],dict(test=test, p=p, size=max(0., _moved(then, now)-_by_chance(then, now)), then=before, now=after, new=new)
 
 def _most_moved(names, then, now): # In words: the name whose share changed most
     p,q = [k/max(1, k.sum()) for k in (then, now)]

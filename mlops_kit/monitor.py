@@ -98,9 +98,11 @@ def _plot(self:Watch,
     sizes = self.sizes().T
     sizes = sizes.loc[sizes.max(1).sort_values(ascending=False).index[:most]].reindex(columns=[w.start for w in self.windows])
     _,ax = plt.subplots(figsize=(min(10, 2+.3*len(self.windows)), .9+.25*len(sizes)))
-    ax.imshow(sizes.to_numpy(float), aspect='auto', cmap='Reds', vmin=0, vmax=max(.5, sizes.max().max()))
+    top = max(.5, sizes.max().max())
+    image = ax.imshow(sizes.to_numpy(float), aspect='auto', cmap='Reds', vmin=0, vmax=top)
+    ax.figure.colorbar(image, label='size')
     marks = [(x, sizes.index.get_loc(c)) for x,w in enumerate(self.windows) for c in w.called if c in sizes.index]
-    if marks: ax.plot(*zip(*marks), 'x', color='k', ms=5)
+    for x,y in marks: ax.plot(x, y, 'x', color='w' if sizes.iloc[y, x]>.6*top else 'k', ms=5)
     shown = range(0, len(self.windows), -(-len(self.windows)//7))
     ax.set_yticks(range(len(sizes)), [str(c)[:40] for c in sizes.index])
     ax.set_xticks(list(shown), [f'{self.windows[i].start:%m-%d}' for i in shown])
