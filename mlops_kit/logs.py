@@ -7,6 +7,7 @@ __all__ = ['compact_log', 'Log', 'load_log', 'Labelled', 'join_labels']
 
 # %% ../nbs/40_logs.ipynb #bd0b0cd4
 import json
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
 from hashlib import sha256
@@ -64,7 +65,7 @@ def _compact_hour(folder, hour, paths):
     records = [r for rows,_ in read for r in rows]
     name = f'{hour}-{sha256(" ".join(p.name for p in new).encode()).hexdigest()[:8]}.parquet'
     if new: _write(_table(records), day/name, [p.name for p in new], sum(d for _,d in read))
-    for p in paths: p.unlink()
+    for p in paths: p.unlink(missing_ok=True)
     return len(records)
 
 # %% ../nbs/40_logs.ipynb #ebccea4d
@@ -98,25 +99,32 @@ class Log:
 def _aside(said): return f' ({", ".join(said)})' if said else ''
 
 # %% ../nbs/40_logs.ipynb #d792a2ee
+def _open_files(folder): # Name to its table and how many of its lines are damaged
+    found = {}
+    for p in sorted(folder.glob('*.jsonl')):
+        with suppress(FileNotFoundError): # It became Parquet meanwhile
+            records,damaged = _read(p)
+            found[p.name] = _table(records),damaged
+    return found
+
 def _parts(folder, since, until):
     from pyarrow.parquet import read_schema, read_table
-    for p in sorted(folder.glob('day=*/*.parquet')):
+    lines,days = _open_files(folder),sorted(folder.glob('day=*/*.parquet'))
+    for p in days:
         day = pd.Timestamp(p.parent.name[4:], tz='UTC')
         if (since is None or day+pd.Timedelta('26h')>=since) and (until is None or day-pd.Timedelta('2h')<=until):
             yield read_table(p).to_pandas(),int(read_schema(p).metadata.get(b'damaged', b'0'))
-    done = {s for p in folder.glob('day=*/*.parquet') for s in _made_of(p)} if any(folder.glob('*.jsonl')) else set()
-    for p in sorted(folder.glob('*.jsonl')):
-        if p.name in done: continue
-        records,damaged = _read(p)
-        yield _table(records),damaged
+    done = {s for p in days for s in _made_of(p)} if lines else set()
+    yield from (part for name,part in lines.items() if name not in done)
 
+# %% ../nbs/40_logs.ipynb #15cdd968
 def _moment(text, name):
     if text is None: return None
     try: t = pd.Timestamp(text)
     except ValueError: raise InputError(f'{name} is {text!r}, no moment such as 2026-11-28 or 2026-11-28T18:00') from None
     return t.tz_localize('UTC') if t.tzinfo is None else t.tz_convert('UTC')
 
-_OURS = 'id', 'time', 'version', 'package', 'role', 'ms', 'prediction', 'label', 'lag' # A field of such a name is `NAME asked`
+_OURS = 'id', 'time', 'version', 'package', 'role', 'ms', 'prediction', 'label', 'lag'
 
 def _wide(df):
     asked,said = [pd.DataFrame([json.loads(v) for v in df[c]], index=df.index) for c in ('features', 'prediction')]

@@ -65,6 +65,11 @@ def _step(every):
     if not step>pd.Timedelta(0): raise InputError(f'a window has a length, not {every}')
     return step
 
+def _starts(first, last, step):
+    n = (last-first)//step+1
+    if n>5000: raise InputError(f'from {first:%Y-%m-%d} to {last:%Y-%m-%d} there are {n:,} windows of {step}: ask for longer ones, or since when and until when')
+    return pd.date_range(first, last, freq=step)
+
 # %% ../nbs/42_monitor.ipynb #f7429fb4
 def watch(
     reference:Reference, # What the rows were like
@@ -83,7 +88,7 @@ def watch(
     if len(rows) and not set(columns)&set(reference.columns): raise InputError(f'the log has no column of the reference: it has {", ".join(map(str, columns[:8]))}')
     if not len(rows): return Watch([], k, n)
     parts = dict(list(rows.groupby(rows.time.dt.floor(step))))
-    starts = pd.date_range(min(parts), max(parts), freq=step)
+    starts = _starts(min(parts), max(parts), step)
     def one(t):
         part = parts.get(t, rows[:0])[columns]
         return Window(t, len(part), drift(reference, part, rate, least) if len(part)>=few else None)

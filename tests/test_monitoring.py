@@ -1,9 +1,11 @@
 "What a real service was asked is found again: by day, with its labels, and with what has drifted; whatever is killed meanwhile."
+import itertools
 import json
 import shutil
 import signal
 import subprocess
 import sys
+import threading
 
 import numpy as np
 import pandas as pd
@@ -79,6 +81,19 @@ def record(i):
     "What a service writes of one row"
     who = {'id': f'r{i}', 'time': '2026-11-01T05:00:00.000+00:00', 'version': '1', 'package': 'ab', 'role': 'champion', 'ms': .1}
     return {**who, 'features': {'x': i}, 'prediction': {'value': 1.}}
+
+
+def test_read_while_it_is_compacted(tmp_path):
+    "Whoever reads while files become Parquet sees every row, once"
+    for day, hour in itertools.product(range(1, 5), range(24)):
+        lines = [json.dumps(record(f'{day}-{hour}-{i}')) for i in range(5)]
+        (tmp_path / f'2026-11-{day:02}T{hour:02}-1-a.jsonl').write_text('\n'.join(lines) + '\n')
+    compacting = threading.Thread(target=compact_log, args=[tmp_path])
+    compacting.start()
+    seen = []
+    while compacting.is_alive(): seen.append((len((log := load_log(tmp_path)).rows), log.twice))
+    assert len(seen) > 1
+    assert {*seen} == {(480, 0)}
 
 
 DIES = """
