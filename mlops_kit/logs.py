@@ -8,7 +8,7 @@ __all__ = ['compact_log', 'Log', 'load_log', 'Labelled', 'join_labels']
 # %% ../nbs/40_logs.ipynb #bd0b0cd4
 import json
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta, timezone
 from hashlib import sha256
 from pathlib import Path
@@ -130,7 +130,7 @@ def _wide(df):
     asked,said = [pd.DataFrame([json.loads(v) for v in df[c]], index=df.index) for c in ('features', 'prediction')]
     answers = said['label' if 'label' in said else 'value'].rename('prediction') if len(said.columns) else pd.Series(dtype=object, name='prediction')
     chances = pd.DataFrame(list(said.probability), index=df.index).add_prefix('p_') if 'probability' in said else pd.DataFrame(index=df.index)
-    asked = asked.rename(columns={c:f'{c} asked' for c in asked if c in _OURS})
+    asked = asked.rename(columns={c:f'{c} asked' for c in asked if c in _OURS or c in chances})
     return pd.concat([df[[*_OURS[:6]]], asked, answers, chances], axis=1),list(asked)
 
 # %% ../nbs/40_logs.ipynb #28268376
@@ -157,6 +157,7 @@ class Labelled:
     rows:pd.DataFrame # As of `Log`, with `label`, missing where it has not come yet, and `lag` where it is known
     strangers:int # Labels of requests that are not in the log
     twice:int # Labels that another one replaced
+    fields:list=field(default_factory=list) # Names of the columns that were asked with
 
     @property
     def coverage(self): return float(self.rows.label.notna().mean()) if len(self.rows) else 0. # Share of rows with a label
@@ -188,4 +189,4 @@ def join_labels(
     at = last.set_index(last[id].astype('str'))
     res = rows.assign(label=rows.id.map(at[label]), lag=pd.NaT)
     if time: res['lag'] = rows.id.map(pd.to_datetime(at[time], utc=True))-rows.time
-    return Labelled(res, int((~at.index.isin(rows.id)).sum()), len(known)-len(last))
+    return Labelled(res, int((~at.index.isin(rows.id)).sum()), len(known)-len(last), log.fields)

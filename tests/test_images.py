@@ -1,4 +1,5 @@
 "What leaves a project: its images, built and asked; the service with its monitoring; a cluster's files; a release, and the way back."
+import itertools
 import json
 import os
 import re
@@ -6,12 +7,16 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import threading
 import time
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from urllib.parse import quote
 from urllib.request import urlopen
 
+import numpy as np
+import pandas as pd
 import pytest
 import yaml
 from children import commit_all, render
@@ -21,17 +26,19 @@ from servers import free_port
 
 from mlops_kit.package import toy_package
 from mlops_kit.registry import Registry
-from mlops_kit.smoke import Remote, smoke
+from mlops_kit.signature import Field
+from mlops_kit.smoke import Remote, serving, smoke
 
 pytestmark = pytest.mark.xdist_group('images')
 full = pytest.mark.full
+KIT = sys.executable, '-c', 'from mlops_kit.cli import main; main()'
 OUTSIDE = 'docker', 'kubectl', 'gh', 'dvc', 'pip'
 
 
 @pytest.fixture(scope='module')
 def project(kit, wheel, tmp_path_factory):
     "A project with every stage, in git, with wheels for its images and a package"
-    answers = {'profile': 'full', 'project': 'Shop', 'kit_source': str(wheel), 'github_user': 'Ada'}
+    answers = {'profile': 'full', 'task': 'tabular', 'project': 'Shop', 'kit_source': str(wheel), 'github_user': 'Ada'}
     made = commit_all(render(kit, tmp_path_factory.mktemp('sent') / 'shop', **answers))
     words = ['-q', '--no-deps', '--wheel-dir', 'docker/wheels', '-r', 'requirements.txt']
     sh([sys.executable, '-m', 'pip', 'wheel', *words], cwd=made, env={'PIP_NO_BUILD_ISOLATION': 'false'})
@@ -79,17 +86,23 @@ def test_damaged_package(served, project, tmp_path):
 
 
 @contextmanager
+def running(*words):
+    "A process, for as long as the block lasts"
+    process = subprocess.Popen(list(map(str, words)), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try: yield process
+    finally:
+        process.terminate()
+        process.wait(30)
+
+
+@contextmanager
 def prometheus(config, folder):
     "A real one, and a function that asks it"
     service('prometheus')
     port = free_port()
-    words = [f'--config.file={config}', f'--storage.tsdb.path={folder}', f'--web.listen-address=127.0.0.1:{port}']
-    process = subprocess.Popen(['prometheus', *words], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     ask = lambda query: json.load(urlopen(f'http://127.0.0.1:{port}/api/v1/query?query={quote(query)}'))['data']['result']
-    try: yield ask
-    finally:
-        process.terminate()
-        process.wait(30)
+    words = [f'--config.file={config}', f'--storage.tsdb.path={folder}', f'--web.listen-address=127.0.0.1:{port}']
+    with running('prometheus', *words): yield ask
 
 
 def until(holds, seconds=60):
@@ -107,9 +120,9 @@ def until(holds, seconds=60):
 def test_monitoring(served, project, tmp_path):
     "Prometheus, as configured, finds the service, and it knows what each picture of the dashboard asks for"
     port = free_port()
-    config = (project / 'docker/prometheus.yml').read_text().replace('serve:8000', f'127.0.0.1:{port}').replace('5s', '1s')
+    config = (project / 'deploy/monitoring/prometheus.yml').read_text().replace('serve:8000', f'127.0.0.1:{port}').replace('5s', '1s')
     (tmp_path / 'prometheus.yml').write_text(config)
-    board = json.loads((project / 'docker/grafana/service.json').read_text())
+    board = json.loads((project / 'deploy/monitoring/grafana/service.json').read_text())
     asks = [t['expr'] for p in board['panels'] for t in p['targets']]
     later = 'mlops_kit_predictions_total', 'mlops_kit_changes_total'  # a toy answers with numbers, and no promotion
     with served.started('serve', MLOPS_KIT_PORT=port), prometheus(tmp_path / 'prometheus.yml', tmp_path / 'data') as ask:
@@ -121,14 +134,105 @@ def test_monitoring(served, project, tmp_path):
     assert [n for n in names if f'# TYPE {n}' not in told] == []
 
 
+@full
+def test_rules(project):
+    "Each case of the rules' own tests holds; were there an alert that never fires, they would find it"
+    service('promtool', 'prometheus')
+    folder = project / 'deploy/monitoring'
+    assert 'SUCCESS' in sh(['promtool', 'test', 'rules', 'tests.yml'], cwd=folder).stdout
+    rules = (folder / 'rules.yml').read_text()
+    never = re.sub(r'(alert: .+\n +expr: )(.+)', r'\1(\2) and on() (vector(0) > 1)', rules)
+    try:
+        (folder / 'rules.yml').write_text(never)
+        missed = sh(['promtool', 'test', 'rules', 'tests.yml'], cwd=folder, ok=False)
+    finally: (folder / 'rules.yml').write_text(rules)
+    assert missed.returncode == 1
+    assert [a for a in re.findall(r'alert: (\w+)', rules) if a not in missed.stdout] == []
+
+
+@contextmanager
+def webhook():
+    "What comes in at a real address: its port, and the alerts that were told, as they fire"
+    told = []
+
+    class Hook(BaseHTTPRequestHandler):
+        def do_POST(self):
+            told.extend(json.loads(self.rfile.read(int(self.headers['content-length'])))['alerts'])
+            self.send_response(200)
+            self.end_headers()
+
+        def log_message(self, *args): pass
+    with ThreadingHTTPServer(('127.0.0.1', 0), Hook) as server:
+        threading.Thread(target=server.serve_forever).start()
+        try: yield server.server_port, told
+        finally: server.shutdown()
+
+
+def patient(project, folder, ports):
+    "Write what the project ships, with the addresses of a test, which has less patience"
+    said = {f.name: f.read_text() for f in (project / 'deploy/monitoring').glob('*.yml')}
+    for name, port in ports.items(): said['prometheus.yml'] = re.sub(rf'{name}:\d+', f'127.0.0.1:{port}', said['prometheus.yml'])
+    said['prometheus.yml'] = said['prometheus.yml'].replace('5s', '1s')
+    hook = f'webhook_configs: [{{url: "http://127.0.0.1:{ports["hook"]}"}}]'
+    told_at_once = said['alertmanager.yml'].replace('group_wait: 10s', 'group_wait: 0s')
+    said['alertmanager.yml'] = re.sub(r'(- name: \w+)', rf'\1\n    {hook}', told_at_once)
+    for name, text in said.items(): (folder / name).write_text(text)
+
+
+def pace(seconds, done=lambda: False):
+    "Numbers, ten a second, for that long"
+    end, numbers = time.monotonic() + seconds, itertools.count(1)
+    while time.monotonic() < end and not done():
+        yield next(numbers)
+        time.sleep(.1)
+
+
+def homes(n, larger=0, seed=0):
+    "Rows to ask about"
+    rng = np.random.default_rng(seed)
+    return pd.DataFrame({'size': rng.normal(50 + larger, 10, n), 'age': rng.normal(40, 9, n)})
+
+
+@full
+def test_alert_reaches_a_webhook(project, tmp_path):
+    "As long as nothing drifts nobody is told; then somebody is within seconds, of the column that drifts alone"
+    service('prometheus-alertmanager')
+    homes(5000).to_csv(tmp_path / 'train.csv', index=False)
+    toy = toy_package(tmp_path / 'package', name='homes', fields=[Field('size', 'number'), Field('age', 'number')])
+    ports = {'alertmanager': free_port(), 'monitor': free_port()}
+    look = [tmp_path / 'kept/homes', tmp_path / 'train.csv', '--every', '3s', '--wait', 1, '--least', .5, '--port', ports['monitor']]
+    words = ['--storage.path', tmp_path / 'alerts', '--cluster.listen-address=', f'--web.listen-address=127.0.0.1:{ports["alertmanager"]}']
+    with ExitStack() as stack:
+        remote, (ports['hook'], told) = [stack.enter_context(c) for c in (serving(toy, '--log', tmp_path / 'kept'), webhook())]
+        patient(project, tmp_path, ports | {'serve': remote.address.rpartition(':')[2]})
+        stack.enter_context(running('prometheus-alertmanager', f'--config.file={tmp_path}/alertmanager.yml', *words))
+        stack.enter_context(running(*KIT, 'monitor', 'watch', *look))
+        ask = stack.enter_context(prometheus(tmp_path / 'prometheus.yml', tmp_path / 'data'))
+        for i in pace(15): remote.predict(homes(20, seed=i).to_dict('records'))
+        assert {r['metric']['column'] for r in until(lambda: ask('mlops_kit_drifted == 0'))} == {'size', 'age'}
+        assert told == []
+        for i in pace(30, lambda: told): remote.predict(homes(20, 15, i).to_dict('records'))
+        assert {(a['labels']['alertname'], a['labels']['column']) for a in told} == {('Drift', 'size')}
+
+
+@full
+def test_alertmanager_config(project):
+    "Alertmanager takes its configuration; a page goes to one receiver, anything else to the other"
+    service('amtool', 'prometheus-alertmanager')
+    config = f'--config.file={project / "deploy/monitoring/alertmanager.yml"}'
+    for severity in ('page', 'ticket'):
+        assert sh(['amtool', 'config', 'routes', 'test', config, f'severity={severity}']).stdout.split()[-1] == severity
+
+
 def test_compose(project):
     "compose.yaml keeps the specification, each of its files is there, and nothing is reached from other machines"
     sh([ROOT / '.lint/bin/check-jsonschema', '-q', '--builtin-schema', 'vendor.compose-spec', project / 'compose.yaml'])
     parts = yaml.safe_load((project / 'compose.yaml').read_text())['services']
-    assert set(parts) == {'serve', 'prometheus', 'grafana'}
+    assert set(parts) == {'serve', 'prometheus', 'alertmanager', 'monitor', 'grafana'}
     mounted = [v.split(':')[0] for p in parts.values() for v in p.get('volumes', []) if v.startswith('./')]
+    mounted = {*mounted} - {'./data', './package'}  # which chapters make
     assert [m for m in [*mounted, parts['serve']['build']['dockerfile']] if not (project / m).is_file()] == []
-    assert all(p.startswith('127.0.0.1:') for part in parts.values() for p in part['ports'])
+    assert all(p.startswith('127.0.0.1:') for part in parts.values() for p in part.get('ports', []))
 
 
 @pytest.mark.parametrize('name', ['dev', 'staging', 'prod'])

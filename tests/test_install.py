@@ -8,6 +8,7 @@ from helpers import ROOT, Env, extras, kit_env, sh
 
 LIGHT = 'project params record runs readme check tracking scaffold cli'.split()  # no extra needed to import
 NOTEBOOK = {'cells': [], 'metadata': {}, 'nbformat': 4, 'nbformat_minor': 5}
+BRINGS = {'monitor': 'logs drift monitor performance simulate exporter'}  # what works with that extra alone
 ALONE = sorted(set(extras()) - {'base', 'project'})
 
 
@@ -66,6 +67,7 @@ def test_other_extras_install_alone(wheel, extra, tmp_path):
     env = kit_env(extra, wheel)
     env.pip('check')
     assert 'mlops-kit' in env.run('mlops-kit', '--help', cwd=tmp_path).stdout
+    env.run('python', '-c', '\n'.join(f'import mlops_kit.{m}' for m in BRINGS.get(extra, '').split()), cwd=tmp_path)
 
 
 def exported(folder):

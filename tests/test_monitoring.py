@@ -61,15 +61,44 @@ def test_labels_of_a_service(log, tmp_path, monitor):
     assert json.loads(monitor('labels', log, tmp_path / 'labels.parquet', '--json')[1])['coverage'] == .25
 
 
+def test_what_was_planted_is_found(tmp_path, monitor):
+    "Two weeks in seconds: what was planted is found, in what is asked and in what is true, since the day it was planted"
+    sold = homes(3000)
+    sold.assign(price=3 * sold['size'] + np.random.default_rng(1).normal(0, 5, 3000)).to_csv(tmp_path / 'train.csv', index=False)
+    package = toy_package(tmp_path / 'package', 3, 'homes', FIELDS)
+    plan = '--target', 'price', '--drift', 'sudden:kind@8*.5', '--drift', 'concept@10', '--lag', '6h', '--start', '2026-11-01', '--json'
+    made = json.loads(monitor('simulate', package, tmp_path / 'train.csv', '--to', tmp_path / 'kept', *plan)[1])
+    code, out, _ = monitor('drift', made['log'], tmp_path / 'train.csv', '--json', '--fail-on-drift')
+    assert (code, json.loads(out)['alarm']) == (1, {'kind': '2026-11-09T00:00:00+00:00'})
+    code, out, _ = monitor('performance', made['log'], made['labels'], '--slice', 'large=size > 60', '--json', '--fail-on-worse')
+    scored = json.loads(out)
+    assert (code, scored['since'], scored['metric'], scored['believed']) == (1, '2026-11-11T00:00:00+00:00', 'rmse', False)
+    assert scored['windows'][3]['slices'][0]['slice'] == 'large'
+    assert monitor('performance', made['log'], made['labels'], '--until', '2026-11-10', '--fail-on-worse')[0] == 0
+
+
+LABELLED = 'performance', '{log}', '{table}', '--id', 'name', '--label', 'price'
+SIMULATE = 'simulate', '{package}', '{table}'
+
+
 @pytest.mark.parametrize(('words', 'told'), [
     (['drift', 'nowhere', 'train.csv'], 'nowhere is no prediction log'), (['drift', '{log}', 'nothing.csv'], 'nothing.csv'),
     (['drift', '{log}', '{table}', '--every', 'often'], "'often' is no length"),
     (['drift', '{log}', '{table}', '-k', '4'], '4 of 3 windows is no rule'),
     (['drift', '{log}', '{table}', '--since', 'once'], "since is 'once'"),
-    (['labels', '{log}', '{table}'], 'no column id'), (['compact', 'nowhere'], 'nowhere is no')])
+    (['labels', '{log}', '{table}'], 'no column id'), (['compact', 'nowhere'], 'nowhere is no'),
+    (['performance', '{log}', '{table}'], 'no column id'), ([*LABELLED, '--slice', 'large'], 'NAME=PREDICATE'),
+    ([*LABELLED, '--metric', 'rmes'], 'did you mean rmse'), ([*LABELLED, '--package', '.'], 'is no package'),
+    (['watch', '{log}', 'nothing.csv'], 'nothing.csv'), (['watch', 'nowhere', '{table}', '--once'], 'nowhere is no prediction log'),
+    (['watch', '{log}', '{table}', '--windows', '2'], 'cannot be seen by looking at 2'),
+    (['watch', '{log}', '{table}', '--every', 'often'], 'is no length'),
+    ([*SIMULATE, '--drift', 'suden:size'], 'did you mean sudden'), ([*SIMULATE, '--drift', 'sudden:siz'], 'did you mean size'),
+    ([*SIMULATE, '--lag', 'long'], 'is no length'), ([*SIMULATE, '--start', 'once'], "start is 'once'"),
+    ([*SIMULATE, '--to', '{kept}'], 'must not be mixed')])
 def test_wrong_words(log, words, told, monitor):
     "What is wrong is said in one sentence, with exit code 2"
-    code, out, err = monitor(*[w.format(log=log, table=log.parents[1] / 'train.csv') for w in words])
+    known = {'log': log, 'kept': log.parent, 'table': log.parents[1] / 'train.csv', 'package': log.parents[1] / 'package'}
+    code, out, err = monitor(*[w.format(**known) for w in words])
     assert (code, out) == (2, '')
     assert told in err
     assert err.splitlines()[-1].startswith('error: ')
