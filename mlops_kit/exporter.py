@@ -42,7 +42,8 @@ class Look:
         step = length_of(self.every)
         log = load_log(self.log, end.floor(step)-(self.windows-1)*step, end)
         told = labelled = None
-        if isinstance(self.reference, pd.DataFrame) and log.fields: self.reference = Reference(self.reference, [c for c in self.reference if c in (*log.fields, 'prediction')])
+        if isinstance(self.reference, pd.DataFrame) and log.fields:
+            self.reference = Reference(self.reference, [c for c in self.reference if c in (*log.fields, 'prediction')])
         if isinstance(self.reference, Reference): told = watch(self.reference, log, self.every, least=self.least, k=self.k, n=self.n, few=self.few)
         if self.labels:
             table = self.labels()

@@ -71,10 +71,12 @@ def _predicates(texts):
     return {name.strip():p for name,_,p in (t.partition('=') for t in texts)} if texts else None
 
 def _scores_json(p):
-    about = dict(metric=p.metric, since=p.since.isoformat() if p.since is not None else None, believed=p.believed, strange=p.strange, expected=p.expected and vars(p.expected))
+    since = p.since.isoformat() if p.since is not None else None
+    about = dict(metric=p.metric, since=since, believed=p.believed, strange=p.strange, expected=p.expected and vars(p.expected))
     def one(w):
         told = {k:getattr(w, k) and vars(getattr(w, k)) for k in ('score', 'estimated')}
-        return dict(start=w.start.isoformat(), rows=w.rows, labelled=w.labelled, verdict=w.verdict, slices=w.slices.to_dict('records') if w.slices is not None else None, **told)
+        slices = None if w.slices is None else w.slices.to_dict('records')
+        return dict(start=w.start.isoformat(), rows=w.rows, labelled=w.labelled, verdict=w.verdict, slices=slices, **told)
     return about | dict(windows=list(map(one, p.windows)))
 
 # %% ../nbs/89_monitoring.ipynb #5ecf7d19
@@ -129,7 +131,8 @@ def monitor_compact(log:str=_log, as_json:bool=_as_json):
 # %% ../nbs/89_monitoring.ipynb #2c803320
 @verb('mlops-kit monitor watch predictions/flights data/flights.parquet --labels labels.csv --port 9108', on=monitor, name='watch')
 def monitor_watch(log:str=_log, reference:str=Argument(..., metavar='TABLE', help='What the rows were like'), labels:str=Option(None, metavar='TABLE', help='With id, label, and perhaps when it was known; read again each time'),
-    package:str=_package, metric:str=_metric, every:str=_every, windows:int=Option(14, help='How many to look back'), least:float=_least, k:int=_k, n:int=_n, few:int=_few, port:int=Option(9108, help='To listen at; 0 takes a free one'),
+    package:str=_package, metric:str=_metric, every:str=_every, windows:int=Option(14, help='How many to look back'), least:float=_least,
+    k:int=_k, n:int=_n, few:int=_few, port:int=Option(9108, help='To listen at; 0 takes a free one'),
     host:str=Option('127.0.0.1', help='To listen at; 0.0.0.0 for other machines'), wait:float=Option(60., help='Seconds from one look to the next'), once:bool=Option(False, '--once', help='Look once, and print what Prometheus would read')):
     "Look at the log again and again, and tell Prometheus of drift and scores"
     from mlops_kit.project import InputError, need
@@ -162,4 +165,6 @@ def monitor_simulate(what:str=Argument(..., metavar='MODEL|PACKAGE', help='MODEL
     from mlops_kit.tables import read_table
     say = (lambda day: None) if quiet or as_json else lambda day: typer.echo(f'\rday {day} of {days}'+('\n' if day==days else ''), err=True, nl=False)
     told = simulate(what, read_table(table), to, target, drift, days, rows, time, lag, start, seed, folder, registry, say)
-    _json(dict(log=str(told.log), labels=str(told.labels) if told.labels else None, rows=told.rows, refused=told.refused, planted=list(map(repr, told.planted)))) if as_json else print(told)
+    if not as_json: return print(told)
+    where = dict(log=str(told.log), labels=str(told.labels) if told.labels else None)
+    _json(where | dict(rows=told.rows, refused=told.refused, planted=list(map(repr, told.planted))))

@@ -36,7 +36,7 @@ class _Told: # What was said, with what was true
 def _told(labelled):
     rows = labelled.rows.sort_values('time', kind='stable', ignore_index=True)
     chances = [c for c in rows if c.startswith('p_') and c not in labelled.fields]
-    if not chances and pd.api.types.is_numeric_dtype(rows.prediction): return _Told(rows, _numbers(rows.label), rows.prediction.to_numpy('float64', na_value=np.nan), None, [])
+    if not chances and pd.api.types.is_numeric_dtype(rows.prediction): return _Told(rows, _numbers(rows.label), _numbers(rows.prediction), None, [])
     label = rows.label.map(name_of, na_action='ignore')
     said = rows[chances].fillna(0).to_numpy(float) if chances else None
     names = [c[2:] for c in chances] or sorted({*rows.prediction.map(name_of)})
@@ -123,12 +123,13 @@ def find_change(
     there = np.flatnonzero(~np.isnan(v))
     if len(there)<8: return None
     v,w = v[there],np.ones(len(there)) if rows is None else np.asarray(rows, float)[there]
-    up,r = (-v if higher_is_better else v),np.random.default_rng(0)
-    found = _parting(up, w)
-    orders = (r.permuted(np.tile(np.arange(len(v)), (min(draws, max(1, 10**6//len(v))), 1)), axis=1) for _ in range(-(-draws//min(draws, max(1, 10**6//len(v))))))
-    best = np.concatenate([_parting(up[o], w[o]).max(1) for o in orders])[:draws]
-    p,at = (1+(best>=found.max()-1e-12).sum())/(1+len(best)),int(found.argmax())+2
-    return Change(int(there[at]), float(np.average(v[:at], weights=w[:at])), float(np.average(v[at:], weights=w[at:])), float(p)) if p<=rate and found.max()>0 else None
+    worse,r = (-v if higher_is_better else v),np.random.default_rng(0)
+    found = _parting(worse, w)
+    best = np.array([_parting(worse[o], w[o]).max() for o in (r.permutation(len(v)) for _ in range(draws))])
+    p,at = (1+(best>=found.max()-1e-12).sum())/(1+draws),int(found.argmax())+2
+    if p>rate or found.max()<=0: return None
+    before,after = (float(np.average(v[part], weights=w[part])) for part in (slice(at), slice(at, None)))
+    return Change(int(there[at]), before, after, float(p))
 
 # %% ../nbs/43_performance.ipynb #b7e4bb9c
 @dataclass
@@ -165,7 +166,8 @@ class Performance:
 
     @property
     def change(self)->Change: # Since when it is worse, or None
-        return find_change([w.score.value if w.score else np.nan for w in self.windows], [w.labelled for w in self.windows], METRICS[self.metric].higher_is_better)
+        scores = [w.score.value if w.score else np.nan for w in self.windows]
+        return find_change(scores, [w.labelled for w in self.windows], METRICS[self.metric].higher_is_better)
 
     @property
     def believed(self)->bool: # Whether estimates may be used
@@ -266,8 +268,10 @@ def performance(
 
 # %% ../nbs/43_performance.ipynb #c4cda5ae
 def _bars(ax, windows, which, **kw):
-    e = [getattr(w, which) for w in windows]
-    if e: ax.errorbar([w.start for w in windows], [x.value for x in e], [[max(0, x.value-x.low) for x in e], [max(0, x.high-x.value) for x in e]], fmt='o', ms=4, **kw)
+    if not windows: return
+    found = [getattr(w, which) for w in windows]
+    down,up = [max(0, e.value-e.low) for e in found],[max(0, e.high-e.value) for e in found]
+    ax.errorbar([w.start for w in windows], [e.value for e in found], [down, up], fmt='o', ms=4, **kw)
 
 def _plot(self:Performance,
     ax=None, # Axes to draw on
