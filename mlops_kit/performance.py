@@ -116,7 +116,7 @@ def find_change(
     rows=None, # How many each has
     higher_is_better:bool=True,
     rate:float=.01, # How often a change is found where there is none
-    draws:int=1999, # Orders to compare with
+    draws:int=999, # Orders to compare with
 )->Change: # None where there is none, or there are fewer than eight scores
     "Say since when a score is worse"
     v = np.asarray(scores, float)
