@@ -8,7 +8,7 @@ from helpers import ROOT, Env, extras, kit_env, sh
 
 LIGHT = 'project params record runs readme check tracking scaffold cli'.split()  # no extra needed to import
 NOTEBOOK = {'cells': [], 'metadata': {}, 'nbformat': 4, 'nbformat_minor': 5}
-BRINGS = {'monitor': 'logs drift monitor performance simulate exporter'}  # what works with that extra alone
+BRINGS = {'monitor': 'logs drift monitor performance simulate exporter watchpage'}  # what works with that extra alone
 ALONE = sorted(set(extras()) - {'base', 'project'})
 
 

@@ -75,6 +75,10 @@ def test_what_was_planted_is_found(tmp_path, monitor):
     assert (code, scored['since'], scored['metric'], scored['believed']) == (1, '2026-11-11T00:00:00+00:00', 'rmse', False)
     assert scored['windows'][3]['slices'][0]['slice'] == 'large'
     assert monitor('performance', made['log'], made['labels'], '--until', '2026-11-10', '--fail-on-worse')[0] == 0
+    words = '--labels', made['labels'], '-o', tmp_path / 'page.html'
+    assert monitor('page', made['log'], tmp_path / 'train.csv', *words)[:2] == (0, f'{tmp_path}/page.html\n')
+    page = (tmp_path / 'page.html').read_text()
+    assert ('kind (since 2026-11-09' in page, 'worse since 2026-11-11' in page) == (True, True)
 
 
 LABELLED = 'performance', '{log}', '{table}', '--id', 'name', '--label', 'price'
