@@ -119,7 +119,7 @@ def _plot(self:Watch,
     "Draw how far each column was from the reference, window by window"
     import matplotlib.pyplot as plt
     sizes = self.sizes().T
-    sizes = sizes.loc[sizes.max(1).sort_values(ascending=False).index[:most]].reindex(columns=[w.start for w in self.windows])
+    sizes = sizes.loc[sizes.max(axis=1).sort_values(ascending=False).index[:most]].reindex(columns=[w.start for w in self.windows])
     _,ax = plt.subplots(figsize=(min(10, 2+.3*len(self.windows)), .9+.25*len(sizes)))
     top = max(.5, sizes.max().max())
     image = ax.imshow(sizes.to_numpy(float), aspect='auto', cmap='Reds', vmin=0, vmax=top)
