@@ -9,6 +9,7 @@ __all__ = ['monitor', 'monitor_drift', 'monitor_performance', 'monitor_labels', 
 # %% ../nbs/89_monitoring.ipynb #4a2f50ae
 import typer
 from typer import Argument, Option
+from .serve_verbs import _progress
 from .verbs import _as_json, _json, _table, verb
 
 # %% ../nbs/89_monitoring.ipynb #cb3b4ef4
@@ -70,6 +71,10 @@ def _predicates(texts):
     if bad := [t for t in texts or [] if '=' not in t or not t.partition('=')[0].strip()]: raise InputError(f'--slice {bad[0]!r}: write NAME=PREDICATE, such as \'evening=hour >= 17\'')
     return {name.strip():p for name,_,p in (t.partition('=') for t in texts)} if texts else None
 
+def _slice_line(r):
+    name,rows,score,low,high,verdict,*_ = r
+    return (name, rows, *(('', '') if score!=score else (f'{score:.3g}', f'{low:.3g} to {high:.3g}')), verdict)
+
 def _scores_json(p):
     since = p.since.isoformat() if p.since is not None else None
     about = dict(metric=p.metric, since=since, believed=p.believed, strange=p.strange, expected=p.expected and vars(p.expected))
@@ -97,9 +102,9 @@ def monitor_performance(log:str=_log, labels:str=Argument(..., metavar='TABLE', 
     if as_json: _json(_scores_json(told))
     else:
         print(told)
-        if told.scored and (t := told.scored[-1].slices) is not None:
-            print(f'of {told.scored[-1].start:%Y-%m-%d %H:%M}:')
-            _table([(r.slice, r.rows, f'{r[told.metric]:.3g}', f'{r.low:.3g} to {r.high:.3g}', r.verdict) for _,r in t.iterrows()], 'slice', 'rows', told.metric, '95%', 'over the rest')
+        if told.slices is not None:
+            print(f'by slice, since {told.scored[-n:][0].start:%Y-%m-%d %H:%M}:')
+            _table(list(map(_slice_line, told.slices.itertuples(index=False))), 'slice', 'rows known', told.metric, '95%', 'over the rest')
     if fail and told.since is not None: raise typer.Exit(1)
 
 # %% ../nbs/89_monitoring.ipynb #66b08f62
@@ -183,8 +188,7 @@ def monitor_simulate(what:str=Argument(..., metavar='MODEL|PACKAGE', help='MODEL
     need('pandas', 'pyarrow', extra='monitor')
     from mlops_kit.simulate import simulate
     from mlops_kit.tables import read_table
-    say = (lambda day: None) if quiet or as_json else lambda day: typer.echo(f'\rday {day} of {days}'+('\n' if day==days else ''), err=True, nl=False)
-    told = simulate(what, read_table(table), to, target, drift, days, rows, time, lag, start, seed, folder, registry, say)
+    told = simulate(what, read_table(table), to, target, drift, days, rows, time, lag, start, seed, folder, registry, _progress(quiet or as_json))
     if not as_json: return print(told)
     where = dict(log=str(told.log), labels=str(told.labels) if told.labels else None)
     _json(where | dict(rows=told.rows, refused=told.refused, planted=list(map(repr, told.planted))))

@@ -158,6 +158,7 @@ class Performance:
     expected:Estimate=None # What the model was accepted with
     strange:list=field(default_factory=list) # Labels that no class of the model is called
     unasked:list=field(default_factory=list) # Slices of the package that the log cannot tell
+    slices:pd.DataFrame=None # As from `score_slices`, of the last `n` windows that have a score
     k:int=2
     n:int=3
 
@@ -225,19 +226,28 @@ def _against(score, expected, metric):
     down,up = [np.hypot((score.value-score.low), (expected.high-expected.value)), np.hypot((score.high-score.value), (expected.value-expected.low))][::sign]
     return 'better' if gap-down>0 else 'worse' if gap+up<0 else 'tied'
 
+# %% ../nbs/43_performance.ipynb #9b63a2f5
+def _codes(told): return list(range(len(told.names))) if told.names else None
+
+def _asked(told, metric): return told.y.astype(int) if told.names else told.y,told.pred.argmax(1) if METRICS[metric].takes=='labels' else told.pred
+
+def _sliced(told, metric, slices):
+    known = told.part(told.known)
+    return score_slices(*_asked(known, metric), known.rows, slices, metric, n=500, labels=_codes(known))
+
+# %% ../nbs/43_performance.ipynb #811903ad
 def _window(told, start, past, metric, expected, slices, few):
     known = told.part(told.known)
     w = Scored(start, len(told.y), len(known.y), estimated=_estimated(past, told, metric) if len(told.y)>=few else None)
     if len(known.y)<few: return w
-    y,labels = (known.y.astype(int),list(range(len(told.names)))) if told.names else (known.y, None)
-    pred = known.pred.argmax(1) if METRICS[metric].takes=='labels' else known.pred
-    try: w.score = estimate(y, pred, metric, 500, labels=labels)
+    try: w.score = estimate(*_asked(known, metric), metric, 500, labels=_codes(known))
     except InputError as e:
         if 'not defined' not in str(e): raise
     w.verdict = _against(w.score, expected, metric)
-    if slices: w.slices = score_slices(y, pred, known.rows, slices, metric, n=500, labels=labels)
+    if slices and w.score: w.slices = _sliced(known, metric, slices)
     return w
 
+# %% ../nbs/43_performance.ipynb #015c4da5
 def performance(
     labelled:Labelled, # As from `join_labels`
     metric:str=None, # A key of `METRICS`; by default that of the package, or `accuracy` or `rmse`
@@ -264,7 +274,10 @@ def performance(
     def one(t, at):
         past = known[:np.searchsorted(known, at[0])][-PAST:] if len(at) else known[:0]
         return _window(told.part(at), t, told.part(past), metric, expected, slices, few)
-    return Performance([one(t, at) for t,at in windows_of(told.rows.time, every).items()], metric, expected, told.strange, was['unasked'], k, n)
+    cut = windows_of(told.rows.time, every)
+    res = Performance([one(t, at) for t,at in cut.items()], metric, expected, told.strange, was['unasked'], k=k, n=n)
+    if slices and res.scored: res.slices = _sliced(told.part(np.concatenate([cut[w.start] for w in res.scored[-n:]])), metric, slices)
+    return res
 
 # %% ../nbs/43_performance.ipynb #c4cda5ae
 def _bars(ax, windows, which, **kw):

@@ -166,7 +166,7 @@ def simulate(
     seed:int=0, # The same seed gives the same traffic
     folder='registry', # Of the registry
     uri:str=None, # Of an MLflow server
-    say=lambda day: None, # Told how many days are done
+    say=lambda done: None, # Told how many rows are done
 )->Simulated:
     "Have a model asked for days, and keep what it was asked and said"
     need('onnxruntime', 'orjson', extra='serve')
@@ -187,7 +187,7 @@ def simulate(
         _write(log, answered)
         labels.append(known)
         done,refused = done+len(answered),refused+len(asked)-len(answered)
-        say(d+1)
+        say(done)
     return Simulated(log, _keep_labels(Path(to)/f'{follow.model}.labels.parquet', labels, first+pd.Timedelta(days, 'D')) if target else None, done, refused, days, planted)
 
 # %% ../nbs/44_simulate.ipynb #4000169f

@@ -55,7 +55,7 @@ def plot_column(
 # %% ../nbs/46_watchpage.ipynb #d4565cf5
 def _oddness(was, s):
     s = _values(_dates(s) if was.is_date else s)
-    missing = s.isna().to_numpy()*(4. if was.groups[-1]<.01*was.rows else 0.)
+    missing = s.isna().to_numpy()*(4. if s.isna().mean()>was.groups[-1]/was.rows+.01 else 0.)
     if was.kind=='category':
         names = _names(s, was.is_date)
         return missing+4.*(names.notna()&~names.isin(was.counts.index)).to_numpy()
@@ -146,8 +146,7 @@ def _score_part(scored):
     if scored is None or not scored.windows: return ''
     told = '<h2>What is answered</h2>'+_svg(scored.plot().figure, f'{scored.metric} window by window, with its interval')
     if not scored.believed: told += '<p>Estimates are not shown: where the truth is known, it lay outside of them.</p>'
-    slices = [w.slices for w in scored.scored if w.slices is not None]
-    if slices: told += '<h3>By slice, in the last window that is known</h3>'+_html_table(slices[-1])
+    if scored.slices is not None: told += f'<h3>By slice, in the last {scored.n} windows that are known</h3>'+_html_table(scored.slices)
     return f'{told}<details><summary>Each window</summary>{_html_table(scored.table().dropna(axis=1, how="all"))}</details>'
 
 # %% ../nbs/46_watchpage.ipynb #1c7e2735
