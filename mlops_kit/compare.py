@@ -8,9 +8,8 @@ __all__ = ['varied', 'compare_runs', 'plot_runs', 'epoch_axis', 'page_of', 'writ
 # %% ../nbs/21_compare.ipynb #c6b5b715
 import json
 from html import escape
-from io import StringIO
 from pathlib import Path
-from .frame import FRAME, SHARED, notebook_html
+from .frame import FRAME, SHARED, figure_html, notebook_html
 from .project import find_root, whole
 
 # %% ../nbs/21_compare.ipynb #55e4c757
@@ -97,7 +96,6 @@ _STYLE = '''main{max-width:1200px;margin:0 auto;padding:24px}h1{font-size:26px;m
 .scroll{overflow-x:auto}table{border-collapse:collapse;font-size:14px;font-variant-numeric:tabular-nums}
 th,td{padding:5px 12px;border-bottom:1px solid var(--line);text-align:right;white-space:nowrap}th{color:var(--mute);font-weight:600}
 :is(th,td):nth-child(-n+3){text-align:left}td b{color:var(--c);font-weight:600}td code{font-size:12px}
-figure{margin:0;background:#fff;border-radius:6px;overflow-x:auto}figure svg{max-width:100%;height:auto}
 summary{cursor:pointer;padding:6px 0}iframe{width:100%;height:80vh;border:1px solid var(--line);border-radius:6px}.mute{color:var(--mute)}'''
 
 def _cell(k, v):
@@ -122,9 +120,8 @@ def page_of(
     title:str='Runs',
 )->str: # A whole page of HTML
     "Show runs side by side"
-    fig,svg = plot_runs(records),StringIO()
-    if fig: fig.savefig(svg, format='svg')
-    curves = f'<h2>Curves</h2><figure>{svg.getvalue()[svg.getvalue().find("<svg"):]}</figure>' if fig else ''
+    fig = plot_runs(records)
+    curves = f'<h2>Curves</h2>{figure_html(fig, "What each epoch of each run logged")}' if fig else ''
     books = ''.join(map(_notebook, records))
     table = f'<div class="scroll"><table>{"".join(_rows(compare_runs(records)))}</table></div>'
     head = f'<!doctype html><html lang="en"><meta charset="utf-8"><title>{escape(title)}</title><style>{SHARED}{_STYLE}</style>'

@@ -9,13 +9,12 @@ __all__ = ['headline', 'difference_markdown', 'difference_html', 'difference_dic
 import os
 from dataclasses import asdict
 from html import escape
-from io import StringIO
 from pathlib import Path
 from .cases import SIGNS, seconds
 from .compare import _history, plot_runs
 from .diff import Difference
 from .evaluate import Estimate
-from .frame import SHARED
+from .frame import SHARED, figure_html
 from .nbdiff import NBDIFF_STYLE, changes_html, changes_markdown
 from .project import InputError, settings, whole
 from .report import _md
@@ -120,7 +119,7 @@ table{border-collapse:collapse;font-size:15px;font-variant-numeric:tabular-nums}
 th{color:var(--mute);font-weight:600;font-size:14px}.num{text-align:right;white-space:nowrap}td b{color:var(--c,inherit);font-weight:600;white-space:nowrap}
 .better,.mended,.faster{--c:light-dark(#0b6456,#6bd2bc)}.worse,.slower{--c:light-dark(#b03a00,#ff9a6b)}.tied{--c:var(--mute)}
 .forest{display:block;overflow:visible}.forest line{stroke:var(--c,var(--mute));stroke-width:2}.forest .zero{stroke:var(--line);stroke-width:1}.forest circle{fill:var(--c,var(--mute))}
-.notes{margin:12px 0;padding:0;list-style:none;color:var(--mute);font-size:14px}figure{margin:0;background:#fff;border-radius:6px;overflow-x:auto}figure svg{max-width:100%;height:auto}
+.notes{margin:12px 0;padding:0;list-style:none;color:var(--mute);font-size:14px}
 details{border-top:1px solid var(--line);padding:4px 0}summary{cursor:pointer;padding:6px 0;font-weight:600}''' + NBDIFF_STYLE
 
 def _forest(m, width=150):
@@ -163,10 +162,8 @@ def _chapters(d):
 def _pictures(d):
     shown = [r | dict(label=s.name) for s in (d.then, d.now) if (r := s.training)]
     if len({r['id'] for r in shown})<2: return ''
-    fig,svg = plot_runs(shown),StringIO()
-    if not fig: return ''
-    fig.savefig(svg, format='svg')
-    return f'<h2>Curves</h2><figure>{svg.getvalue()[svg.getvalue().find("<svg"):]}</figure>'
+    fig = plot_runs(shown)
+    return f'<h2>Curves</h2>{figure_html(fig, "What each epoch of both trainings logged")}' if fig else ''
 
 def _sources(d):
     settings = f'<h2>Settings of the training</h2>{_table(["setting", f">{d.then.name}", f">{d.now.name}"], [[escape(k), escape(str(a)), escape(str(b))] for k,a,b in d.settings])}' if d.settings else ''

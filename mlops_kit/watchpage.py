@@ -7,12 +7,11 @@ __all__ = ['plot_column', 'odd_rows', 'watch_page', 'write_watch_page']
 
 # %% ../nbs/46_watchpage.ipynb #2b9710d0
 from html import escape
-from io import StringIO
 from pathlib import Path
 import numpy as np, pandas as pd
 from .drift import Reference, _dates, _names, _values
 from .evaluate import ORANGE
-from .frame import SHARED
+from .frame import SHARED, figure_html
 from .logs import Log
 from .monitor import Watch
 from .performance import Performance
@@ -81,17 +80,10 @@ _STYLE = '''main{max-width:1100px;margin:0 auto;padding:24px}h1{font-size:26px;m
 .mute{color:var(--mute)}.say{font-size:18px;margin:10px 0;padding:10px 14px;background:var(--soft);border-left:4px solid var(--c,var(--line));border-radius:4px}
 .scroll{overflow-x:auto}table{border-collapse:collapse;font-size:14px;font-variant-numeric:tabular-nums}
 th,td{padding:5px 12px;border-bottom:1px solid var(--line);text-align:left;white-space:nowrap}th{color:var(--mute);font-weight:600}
-figure{margin:12px 0;background:#fff;border-radius:6px;overflow-x:auto}figure svg{max-width:100%;height:auto;display:block}
+figure{margin:12px 0}
 summary{cursor:pointer;padding:6px 0}'''
 
 # %% ../nbs/46_watchpage.ipynb #4c85e026
-def _svg(fig, about):
-    import matplotlib.pyplot as plt
-    text = StringIO()
-    fig.savefig(text, format='svg', bbox_inches='tight', metadata=dict(Date=None))
-    plt.close(fig)
-    return f'<figure role="img" aria-label="{escape(about)}">{text.getvalue()[text.getvalue().find("<svg"):]}</figure>'
-
 def _cell(v):
     if isinstance(v, float): return '' if v!=v else f'{v:.4g}'
     return '' if v is None or v is pd.NaT else f'{v:%Y-%m-%d %H:%M}' if isinstance(v, pd.Timestamp) else str(v)
@@ -133,18 +125,18 @@ def _plot_columns(names, reference, rows):
 def _drift_part(seen, reference, rows):
     if not seen.full: return ''
     names,last = [c for c in seen.alarm if c in reference.columns][:9],seen.full[-1].drift
-    heat = _svg(seen.plot().figure, 'How far each column was from the reference, window by window; a cross is a window that called it')
+    heat = figure_html(seen.plot().figure, 'How far each column was from the reference, window by window; a cross is a window that called it')
     if not names: return f'<h2>What is asked</h2>{heat}'
     fig = _plot_columns(names, reference, rows)
     columns = last.columns.loc[[c for c in names if c in last.columns.index]].reset_index(names='column')
     columns = columns.assign(since=[seen.alarm[c] for c in columns.column], new=columns.new.map(lambda n: ', '.join(map(str, n[:5]))))
     shown = columns[['column', 'since', 'then', 'now', 'new', 'size', 'p', 'test']].rename(columns=dict(new='never seen before'))
-    return f'<h2>What is asked</h2>{heat}{_svg(fig, "Columns that have drifted: grey is the reference, orange the last windows")}{_html_table(shown)}'
+    return f'<h2>What is asked</h2>{heat}{figure_html(fig, "Columns that have drifted: grey is the reference, orange the last windows")}{_html_table(shown)}'
 
 # %% ../nbs/46_watchpage.ipynb #51220fec
 def _score_part(scored):
     if scored is None or not scored.windows: return ''
-    told = '<h2>What is answered</h2>'+_svg(scored.plot().figure, f'{scored.metric} window by window, with its interval')
+    told = '<h2>What is answered</h2>'+figure_html(scored.plot().figure, f'{scored.metric} window by window, with its interval')
     if not scored.believed: told += '<p>Estimates are not shown: where the truth is known, it lay outside of them.</p>'
     if scored.slices is not None: told += f'<h3>By slice, in the last {scored.n} windows that are known</h3>'+_html_table(scored.slices)
     return f'{told}<details><summary>Each window</summary>{_html_table(scored.table().dropna(axis=1, how="all"))}</details>'
