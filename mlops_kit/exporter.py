@@ -15,7 +15,7 @@ from .evaluate import Estimate
 from .logs import join_labels, load_log
 from .monitor import length_of, watch
 from .performance import performance
-from .project import KitError, need
+from .project import InputError, KitError, need
 
 # %% ../nbs/45_exporter.ipynb #c2e3cfed
 @dataclass
@@ -147,7 +147,8 @@ def keep_looking(
     from prometheus_client import CollectorRegistry, start_http_server
     registry,stop,last = CollectorRegistry(),stop or Event(),None
     registry.register(exporter)
-    server,thread = start_http_server(port, host, registry)
+    try: server,thread = start_http_server(port, host, registry)
+    except (OSError, OverflowError) as e: raise InputError(f'{host}:{port} cannot be listened at: {e}; name another with --port or --host') from None
     say(f'http://{host}:{server.server_port}/metrics')
     try:
         while not stop.is_set():

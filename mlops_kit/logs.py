@@ -173,6 +173,10 @@ class Labelled:
         return f'{self.coverage:.0%} of {len(self.rows):,} rows have a label{late}'+_aside(odd)
 
 # %% ../nbs/40_logs.ipynb #f60d4297
+def _times(s):
+    try: return pd.to_datetime(s, utc=True)
+    except (ValueError, TypeError) as e: raise InputError(f'the column {s.name} of the labels has no times: {e}') from None
+
 def join_labels(
     log:Log,
     labels, # Table with the id of each request and its label; a row further down replaces one above
@@ -188,5 +192,5 @@ def join_labels(
     rows = log.rows.drop(columns=['label', 'lag'], errors='ignore')
     at = last.set_index(last[id].astype('str'))
     res = rows.assign(label=rows.id.map(at[label]), lag=pd.NaT)
-    if time: res['lag'] = rows.id.map(pd.to_datetime(at[time], utc=True))-rows.time
+    if time: res['lag'] = rows.id.map(_times(at[time]))-rows.time
     return Labelled(res, int((~at.index.isin(rows.id)).sum()), len(known)-len(last), log.fields)

@@ -10,7 +10,7 @@ __all__ = ['models', 'gate', 'package', 'models_list', 'models_show', 'models_hi
 # %% ../nbs/89_models.ipynb #7f45ba89
 import os, typer
 from typer import Argument, Option
-from .verbs import _as_json, _json, _project, _table, _typed, verb
+from .verbs import _as_json, _json, _picture, _project, _save_figure, _table, _typed, verb
 
 # %% ../nbs/89_models.ipynb #d2c1741b
 @verb('mlops-kit gate evaluate.gate.strong=better')
@@ -126,12 +126,12 @@ def models_diff(model:str=_model, a:int=_version, b:int=_version, registry:str=_
     else: print('nothing differs')
 
 @verb('mlops-kit models lineage digits --picture lineage.png', on=models, name='lineage')
-def models_lineage(model:str=_model, picture:str=Option(None, metavar='FILE', help='Draw it, too: PNG, SVG or PDF'), registry:str=_uri, as_json:bool=_as_json):
+def models_lineage(model:str=_model, picture:str=_picture, registry:str=_uri, as_json:bool=_as_json):
     "Say from which data, commit and run each version came, and where it went"
     rows = _registry(registry).lineage(model)
     if picture:
         from mlops_kit.registry import plot_lineage
-        plot_lineage(rows).savefig(picture, dpi=150, bbox_inches='tight')
+        _save_figure(plot_lineage(rows), picture)
     if as_json: return _json(rows)
     _table([(r['data'], (r['commit'] or '')[:10], r['run'], r['version'], r['is'], ', '.join(r['deployed'])) for r in rows], 'data', 'commit', 'run', 'version', 'is', 'deployed')
 

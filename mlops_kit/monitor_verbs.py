@@ -10,7 +10,7 @@ __all__ = ['monitor', 'monitor_drift', 'monitor_performance', 'monitor_labels', 
 import typer
 from typer import Argument, Option
 from .serve_verbs import _progress
-from .verbs import _as_json, _json, _table, verb
+from .verbs import _as_json, _json, _picture, _save_figure, _table, verb
 
 # %% ../nbs/89_monitoring.ipynb #cb3b4ef4
 monitor = typer.Typer(no_args_is_help=True, help='What a service was asked: has it changed, was it answered well, and who is told.')
@@ -38,13 +38,12 @@ def _as_dicts(seen):
 def _draw(seen, file):
     from matplotlib import pyplot as plt
     figure = seen.plot().figure
-    figure.savefig(file, dpi=150, bbox_inches='tight')
+    _save_figure(figure, file)
     plt.close(figure)
 
 _every = Option('1D', help='Length of a window, such as 1D, 6h or 30min')
 _least = Option(.1, help='Size that matters: standard deviations, or gains and losses of shares')
 _k,_n,_few = Option(2, '-k', help='Windows that have to say so'),Option(3, '-n', help='Of how many last ones'),Option(30, help='Rows below which a window says nothing')
-_picture = Option(None, metavar='FILE', help='Draw it, too: PNG, SVG or PDF')
 
 # %% ../nbs/89_monitoring.ipynb #75db3528
 @verb('mlops-kit monitor drift predictions/flights data/flights.parquet --every 1D', on=monitor, name='drift')

@@ -31,6 +31,19 @@ def _table(rows, *columns, title=None):
 
 def _json(obj): print(json.dumps(obj, indent=1, default=str, ensure_ascii=False))
 
+# %% ../nbs/88_verbs.ipynb #6bf789ec
+def _drawable(file):
+    from mlops_kit.project import InputError
+    if file and not file.lower().endswith(('.png', '.svg', '.pdf')): raise InputError(f'{file}: a picture is a file that ends in .png, .svg or .pdf')
+    return file
+
+_picture = Option(None, metavar='FILE', callback=_drawable, help='Draw it, too: PNG, SVG or PDF')
+
+def _save_figure(fig, file):
+    from mlops_kit.project import MachineError
+    try: fig.savefig(file, dpi=150, bbox_inches='tight')
+    except OSError as e: raise MachineError(f'{file} cannot be written: {e}') from None
+
 # %% ../nbs/88_verbs.ipynb #a4acf276
 def _overrides(ctx:Context, incomplete:str):
     from contextlib import suppress

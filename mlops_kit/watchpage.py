@@ -15,7 +15,7 @@ from .frame import SHARED, figure_html
 from .logs import Log
 from .monitor import Watch
 from .performance import Performance
-from .project import whole
+from .project import MachineError, whole
 
 # %% ../nbs/46_watchpage.ipynb #34955449
 def _plot_numbers(was, s, ax):
@@ -172,5 +172,8 @@ def write_watch_page(
     **kwargs,
 )->Path: # The file
     "Write the page as one HTML file"
-    with whole(path) as tmp: tmp.write_text(watch_page(*args, **kwargs), encoding='utf-8')
+    page = watch_page(*args, **kwargs)
+    try:
+        with whole(path) as tmp: tmp.write_text(page, encoding='utf-8')
+    except OSError as e: raise MachineError(f'{path} cannot be written: {e}') from None
     return Path(path)

@@ -96,6 +96,9 @@ SIMULATE = 'simulate', '{package}', '{table}'
     (['watch', '{log}', 'nothing.csv'], 'nothing.csv'), (['watch', 'nowhere', '{table}', '--once'], 'nowhere is no prediction log'),
     (['watch', '{log}', '{table}', '--windows', '2'], 'cannot be seen by looking at 2'),
     (['watch', '{log}', '{table}', '--every', 'often'], 'is no length'),
+    (['watch', '{log}', '{table}', '--port', '99999999'], 'cannot be listened at'),
+    (['drift', '{log}', '{table}', '--picture', 'drift.jpeg'], 'ends in .png'),
+    (['labels', '{log}', '{table}', '--id', 'name', '--label', 'price', '--time', 'kind'], 'has no times'),
     ([*SIMULATE, '--drift', 'suden:size'], 'did you mean sudden'), ([*SIMULATE, '--drift', 'sudden:siz'], 'did you mean size'),
     ([*SIMULATE, '--lag', 'long'], 'is no length'), ([*SIMULATE, '--start', 'once'], "start is 'once'"),
     ([*SIMULATE, '--to', '{kept}'], 'must not be mixed')])
