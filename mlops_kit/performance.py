@@ -9,6 +9,7 @@ __all__ = ['PAST', 'LITTLE', 'Change', 'find_change', 'Scored', 'Performance', '
 import json
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 import numpy as np, pandas as pd
 from .drift import persistent
@@ -47,7 +48,7 @@ def _told(labelled):
     return _Told(rows, label.map(codes).to_numpy('float64', na_value=np.nan), said, [*codes], strange)
 
 def _numbers(label):
-    try: return pd.to_numeric(label).to_numpy('float64', na_value=np.nan)
+    try: return pd.to_numeric(label).replace([np.inf, -np.inf], np.nan).to_numpy('float64', na_value=np.nan) # Nobody knows what infinity was
     except (ValueError, TypeError): raise InputError('the model answers with numbers, and some labels are none: '+', '.join(map(repr, label[pd.to_numeric(label, errors='coerce').isna()&label.notna()][:3]))) from None
 
 # %% ../nbs/43_performance.ipynb #d5980788
@@ -165,10 +166,12 @@ class Performance:
     @property
     def scored(self): return [w for w in self.windows if w.score] # Those with enough known rows
 
-    @property
-    def change(self)->Change: # Since when it is worse, or None
+    @cached_property
+    def change(self)->Change: # The moment from which on it is worse, if it still is; or None
         scores = [w.score.value if w.score else np.nan for w in self.windows]
-        return find_change(scores, [w.labelled for w in self.windows], METRICS[self.metric].higher_is_better)
+        c = find_change(scores, [w.labelled for w in self.windows], METRICS[self.metric].higher_is_better)
+        still = c and [abs(w.score.value-c.after)<abs(w.score.value-c.before) for w in self.scored[-self.n:]]
+        return c if c and sum(still)>=self.k else None
 
     @property
     def believed(self)->bool: # Whether estimates may be used

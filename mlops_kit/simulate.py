@@ -61,11 +61,10 @@ def _shifted(df, p, by, table, field, r):
     return x.round().astype(s.dtype) if types.is_integer_dtype(s) else x
 
 def _relabelled(df, p, by, table, target, r):
-    swap = np.flatnonzero(r.random(len(df))<by)
-    others = table[table[target].map(name_of, na_action='ignore')==name_of(p.column)].sample(len(swap), replace=True, random_state=int(r.integers(2**31)))
-    res = df.reset_index(drop=True)
-    res.loc[swap, list(others)] = others.to_numpy(object) if len(swap) else others
-    return res.astype(df.dtypes.to_dict())
+    swap,others = np.flatnonzero(r.random(len(df))<by),table[table[target].map(name_of, na_action='ignore')==name_of(p.column)]
+    at = np.arange(len(df))
+    at[swap] = len(df)+r.integers(len(others), size=len(swap))
+    return pd.concat([df, others]).iloc[at].reset_index(drop=True)
 
 # %% ../nbs/44_simulate.ipynb #f44a1b19
 def plant(
@@ -94,7 +93,7 @@ def _by_hour(r, n): # Of a day, as fractions: most at two in the afternoon, few 
     at = r.random(4*n+50)
     return at[r.random(len(at))<.6-.4*np.cos(2*np.pi*(at-2/24))][:n]
 
-def _days(table, days, rows, time, r):
+def _traffic(table, days, rows, time, r):
     if time is None:
         for d in range(days):
             at = np.sort(_by_hour(r, rows))
@@ -182,7 +181,7 @@ def simulate(
     first = _moment(start, 'start') if start is not None else pd.Timestamp.now('UTC').floor('D')-pd.Timedelta(days, 'D')
     log.mkdir(parents=True, exist_ok=True)
     labels,done,refused = [],0,0
-    for d,(day,asked) in enumerate(_days(table, days, rows, time, np.random.default_rng(seed))):
+    for d,(day,asked) in enumerate(_traffic(table, days, rows, time, np.random.default_rng(seed))):
         answered,known = _one_day(made, place, asked, planted, day, days, table, target, first, late, [seed, d])
         _write(log, answered)
         labels.append(known)
