@@ -108,8 +108,8 @@ def _on_scores(scored):
     if not scored.scored: return _say('Too few labels are known to say how good the answers are.', 'skipped')
     last = scored.scored[-1]
     if scored.since is None: return _say(f'Answers are not worse: {scored.metric} {last.score} in the last window that is known.', 'passed')
-    why = f': {scored.change}' if scored.change else ''
-    return _say(f'Answers are worse since {scored.since:%Y-%m-%d %H:%M}: {scored.metric} {last.score} in the last window that is known{why}.', 'failed')
+    why = f'{scored.metric} {scored.change}' if scored.change else f'{scored.k} of the last {scored.n} windows'
+    return _say(f'Answers are worse since {scored.since:%Y-%m-%d %H:%M}: {why}; {last.score} in the last window that is known.', 'failed')
 
 # %% ../nbs/46_watchpage.ipynb #bd0dd166
 def _plot_columns(names, reference, rows):
@@ -144,7 +144,7 @@ def _score_part(scored):
 # %% ../nbs/46_watchpage.ipynb #1c7e2735
 def _next(name):
     lines = [f'mlops-kit monitor {words}' for words in (f'drift predictions/{name} TABLE --every 6h', f'performance predictions/{name} LABELS')]
-    lines += ['mlops-kit models history', 'mlops-kit models rollback']
+    lines += [f'mlops-kit models {words} {name}' for words in ('history', 'rollback')]
     return '<h2>What to type</h2><pre>'+escape('\n'.join(lines))+'</pre>'
 
 def watch_page(
@@ -163,7 +163,7 @@ def watch_page(
     sample = why+_html_table(odd) if len(odd) else ''
     title = f'<title>{escape(name)}: what changed</title><style>{SHARED}{_STYLE}</style>'
     head = f'<!doctype html><html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width">{title}'
-    body = [_on_drift(seen), _on_scores(scored), _drift_part(seen, reference, recent), _score_part(scored), sample, _next(escape(name))]
+    body = [_on_drift(seen), _on_scores(scored), _drift_part(seen, reference, recent), _score_part(scored), sample, _next(name)]
     return f'{head}<main><h1>{escape(name)}</h1><p class="mute">{when}</p>{"".join(body)}</main></html>'
 
 def write_watch_page(
