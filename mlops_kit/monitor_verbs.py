@@ -9,8 +9,7 @@ __all__ = ['monitor', 'monitor_drift', 'monitor_performance', 'monitor_labels', 
 # %% ../nbs/89_monitoring.ipynb #4a2f50ae
 import typer
 from typer import Argument, Option
-from .serve_verbs import _progress
-from .verbs import _as_json, _json, _picture, _save_figure, _table, verb
+from .verbs import _as_json, _json, _picture, _place, _progress, _save_figure, _table, verb
 
 # %% ../nbs/89_monitoring.ipynb #cb3b4ef4
 monitor = typer.Typer(no_args_is_help=True, help='What a service was asked: has it changed, was it answered well, and who is told.')
@@ -180,14 +179,14 @@ def monitor_simulate(what:str=Argument(..., metavar='MODEL|PACKAGE', help='MODEL
     drift:list[str]=Option([], metavar='KIND:COLUMN@DAY*SIZE', help='sudden, gradual, seasonal, missing, category, label or concept; may be given several times'),
     days:int=Option(14, help='How many'), rows:int=Option(500, help='A day'), time:str=Option(None, help='Column that says when each row was: they come in that order'),
     lag:str=Option('2D', help='After which half of the labels are known'), start:str=Option(None, help='First day; by default so that the last one ended this midnight'), seed:int=Option(0, help='The same seed, the same traffic'),
-    folder:str=Option('registry', '--registry-folder', metavar='FOLDER', help='Where packages are kept'), registry:str=Option(None, '--registry', envvar='MLFLOW_REGISTRY_URI', metavar='URI', help='An MLflow server'),
+    folder:str=Option(None, '--registry-folder', metavar='FOLDER', help='Where packages are kept; by default registry/ of the project'), registry:str=Option(None, '--registry', envvar='MLFLOW_REGISTRY_URI', metavar='URI', help='An MLflow server'),
     quiet:bool=Option(False, help='No progress'), as_json:bool=_as_json):
     "Have a model asked for days in a minute, with drift that you plant"
     from mlops_kit.project import need
     need('pandas', 'pyarrow', extra='monitor')
     from mlops_kit.simulate import simulate
     from mlops_kit.tables import read_table
-    told = simulate(what, read_table(table), to, target, drift, days, rows, time, lag, start, seed, folder, registry, _progress(quiet or as_json))
+    told = simulate(what, read_table(table), to, target, drift, days, rows, time, lag, start, seed, _place(folder), registry, _progress(quiet or as_json))
     if not as_json: return print(told)
     where = dict(log=str(told.log), labels=str(told.labels) if told.labels else None)
     _json(where | dict(rows=told.rows, refused=told.refused, planted=list(map(repr, told.planted))))

@@ -6,9 +6,9 @@
 __all__ = ['keys', 'serve', 'predict', 'smoke', 'keys_add', 'keys_list']
 
 # %% ../nbs/89_serving.ipynb #33916303
-import sys, time, typer
+import typer
 from typer import Argument, Option
-from .verbs import _as_json, _json, _table, verb
+from .verbs import _as_json, _json, _place, _progress, _table, verb
 
 # %% ../nbs/89_serving.ipynb #259738ad
 def _wish(name, default, text, metavar=None): return Option(default, f'--{name}', envvar=f'MLOPS_KIT_{name.upper().replace("-", "_")}', help=text, metavar=metavar)
@@ -17,13 +17,6 @@ _what = Argument('package', metavar='MODEL@WHICH', help='MODEL@champion, MODEL@3
 _folder = _wish('registry-folder', None, 'Where packages are kept; by default registry/ of the project', 'FOLDER')
 _uri = Option(None, '--registry', envvar='MLFLOW_REGISTRY_URI', metavar='URI', help='An MLflow server; by default the file in the folder')
 _log = _wish('log', None, 'Keep what was asked and answered there', 'FOLDER')
-
-def _place(folder):
-    from contextlib import suppress
-    from mlops_kit.project import InputError, find_root
-    if folder: return folder
-    with suppress(InputError): return str(find_root()/'registry')
-    return 'registry'
 
 # %% ../nbs/89_serving.ipynb #65a41fe6
 @verb('mlops-kit serve digits@champion --port 8000 --log predictions')
@@ -40,15 +33,6 @@ def serve(what:str=_what, host:str=_wish('host', '127.0.0.1', 'Who may reach it;
     serve(wish, host, port, workers, ready)
 
 # %% ../nbs/89_serving.ipynb #05a54c6f
-def _progress(quiet):
-    start,last = time.monotonic(),[0.]
-    def say(done):
-        took,now = time.monotonic()-start,time.monotonic()
-        if quiet or now-last[0]<(.2 if sys.stderr.isatty() else 5): return
-        last[0] = now
-        typer.echo(f'{done:,} rows, {done/took:,.0f} a second'+('\r' if sys.stderr.isatty() else '\n'), err=True, nl=False)
-    return say
-
 @verb('mlops-kit predict digits@champion new.parquet -o said.parquet')
 def predict(what:str=Argument(..., metavar='MODEL@WHICH', help='MODEL@champion, MODEL@3, or the folder of a package'), file:str=Argument(..., metavar='FILE', help='A table: CSV, Excel, JSON lines or Parquet'),
     out:str=Option(None, '-o', metavar='FILE', help='Parquet file to write; by default FILE.predictions.parquet'), log:str=_log, folder:str=_folder, registry:str=_uri,

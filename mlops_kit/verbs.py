@@ -6,7 +6,7 @@
 __all__ = ['app', 'verb']
 
 # %% ../nbs/88_verbs.ipynb #e83094ec
-import json, sys, typer
+import json, sys, time, typer
 from typer import Argument, Context, Option
 
 # %% ../nbs/88_verbs.ipynb #b15d7d98
@@ -30,6 +30,23 @@ def _table(rows, *columns, title=None):
     Console(width=None if sys.stdout.isatty() else 140).print(t)
 
 def _json(obj): print(json.dumps(obj, indent=1, default=str, ensure_ascii=False))
+
+# %% ../nbs/88_verbs.ipynb #dc95d31f
+def _progress(quiet):
+    start,last = time.monotonic(),[0.]
+    def say(done):
+        took,now = time.monotonic()-start,time.monotonic()
+        if quiet or now-last[0]<(.2 if sys.stderr.isatty() else 5): return
+        last[0] = now
+        typer.echo(f'{done:,} rows, {done/took:,.0f} a second'+('\r' if sys.stderr.isatty() else '\n'), err=True, nl=False)
+    return say
+
+def _place(folder):
+    from contextlib import suppress
+    from mlops_kit.project import InputError, find_root
+    if folder: return folder
+    with suppress(InputError): return str(find_root()/'registry')
+    return 'registry'
 
 # %% ../nbs/88_verbs.ipynb #6bf789ec
 def _drawable(file):
