@@ -318,13 +318,12 @@ WRONG = ({}, None, 7, ROW | {'size': '3'}, ROW | {'size': -1}, ROW | {'size': 10
 @pytest.mark.full
 def test_rough_clients(env, registry, tmp_path):
     "Slow, huge, torn and empty requests get the answer that HTTP has for them, and nobody else waits for it"
-    with serving(env, 'homes@champion', '--quiet', '--max-seconds', '1', '--max-body', '5000', cwd=tmp_path) as s:
+    with serving(env, 'homes@champion', '--quiet', '--max-seconds', '5', '--max-body', '5000', cwd=tmp_path) as s:
         slow = threading.Thread(target=lambda: codes.append(raw(s, HEAD % 50, b'{"rows"')))
         codes = []
         slow.start()
-        start = time.monotonic()
         assert s.ask(body={'rows': [ROW]})[0] == 200
-        assert time.monotonic() - start < .7  # the slow one has a second
+        assert slow.is_alive()  # it has five seconds
         slow.join()
         codes += [raw(s, HEAD % 10**9), raw(s, b'nonsense\r\n\r\n'), raw(s, HEAD % 0)]
         chunks = b''.join(b'400\r\n' + b' ' * 1024 + b'\r\n' for _ in range(8))
