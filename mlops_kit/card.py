@@ -34,7 +34,9 @@ def _table(head, rows):
     lines = [head, ['---']*len(head), *[[_cell(v) for v in r] for r in rows]]
     return '\n'.join(f'| {" | ".join(l)} |' for l in lines)
 
-def _range(e): return f'{e["value"]:.4g} [{e["low"]:.4g}, {e["high"]:.4g}]' if e and e.get('low') is not None else '' if not e else f'{e["value"]:.4g}'
+def _range(e):
+    if not e or e['value'] is None: return '' # Of a slice without rows nothing is known
+    return f'{e["value"]:.4g}'+(f' [{e["low"]:.4g}, {e["high"]:.4g}]' if e.get('low') is not None else '')
 
 # %% ../nbs/28_card.ipynb #309a1e44
 def _asked(sig):

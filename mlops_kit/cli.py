@@ -15,6 +15,7 @@ from typer import Argument, Context, Option
 from .data_verbs import data
 from .model_verbs import models
 from .monitor_verbs import monitor
+from .retrain_verbs import retrain
 from .serve_verbs import keys
 from .verbs import _as_json, _json, _overrides, _project, _split_words, _table, _target, _typed, app, verb
 
@@ -555,4 +556,5 @@ def studies_open(name:str=_study, storage:str=_storage, port:int=_port, no_brows
 app.add_typer(models, name='models')
 app.add_typer(keys, name='keys')
 app.add_typer(monitor, name='monitor')
+verb('mlops-kit retrain --reason drift retrain.labels=labels.csv')(retrain)
 app.add_typer(data, name='data')

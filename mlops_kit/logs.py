@@ -99,12 +99,10 @@ class Log:
 def _aside(said): return f' ({", ".join(said)})' if said else ''
 
 # %% ../nbs/40_logs.ipynb #d792a2ee
-def _open_files(folder): # Name to its table and how many of its lines are damaged
+def _open_files(folder): # Name to its records and how many of its lines are damaged
     found = {}
     for p in sorted(folder.glob('*.jsonl')):
-        with suppress(FileNotFoundError): # It became Parquet meanwhile
-            records,damaged = _read(p)
-            found[p.name] = _table(records),damaged
+        with suppress(FileNotFoundError): found[p.name] = _read(p) # Else it became Parquet meanwhile
     return found
 
 def _parts(folder, since, until):
@@ -115,7 +113,8 @@ def _parts(folder, since, until):
         if (since is None or day+pd.Timedelta('26h')>=since) and (until is None or day-pd.Timedelta('2h')<=until):
             yield read_table(p).to_pandas(),int(read_schema(p).metadata.get(b'damaged', b'0'))
     done = {s for p in days for s in _made_of(p)} if lines else set()
-    yield from (part for name,part in lines.items() if name not in done)
+    open_ = [part for name,part in lines.items() if name not in done]
+    if open_: yield _table([r for records,_ in open_ for r in records]),sum(n for _,n in open_)
 
 # %% ../nbs/40_logs.ipynb #15cdd968
 def _moment(text, name):

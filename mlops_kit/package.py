@@ -299,10 +299,11 @@ def toy_package(
     fields:list=None, # Of `Field`; by default a number `size` of at least 0
     gate='pass', # What the gate said: `pass`, or a list of reasons
     proof:bool=True, # With a proof, as `register` asks for
+    accepted:dict=None, # What the evaluation found, beside the gate, such as `metric` and `network`
 )->Path: # The folder
     "A package that needs no training, to try things with"
     fields = fields or [Field('size', 'number', min=0)]
     signature = Signature(name, 'regression', fields, outputs_of(), {f.name:3 if f is fields[0] else any_value(f) for f in fields})
-    origin = dict(run=f'toy-{factor}', provenance=dict(commit='c0ffee', data=dict(fingerprint='f00d')), evaluation=dict(gate=dict(answer=gate)), metrics=dict(rmse=factor))
+    origin = dict(run=f'toy-{factor}', provenance=dict(commit='c0ffee', data=dict(fingerprint='f00d')), evaluation=(accepted or {})|dict(gate=dict(answer=gate)), metrics=dict(rmse=factor))
     same = dict(rows=5, tolerance=1e-4, unit='', batches=[dict(batch=1, calls=5, max=0., mean=0.)]) if proof else {}
     return write_package(folder, _toy_graph(fields, factor), signature, f'# {name}', origin, dict(parity=same))

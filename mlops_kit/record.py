@@ -37,7 +37,7 @@ _process = dict(type='object', required=['pid', 'started', 'host'])
 _kinds = dict(string='parent notebook exit_signal suite', number='seconds peak_memory_mb', object='config request key', integer='worker')
 _known_later = {f:_maybe(kind) for kind,fields in _kinds.items() for f in fields.split()}
 _id,_time,_any = dict(_text, pattern='^[0-9]{8}-[0-9]{6}-[0-9a-z]{4}$'),dict(_text, format='date-time'),dict(type='object')
-_fields = dict(schema=dict(const=1), id=_id, kind=dict(enum=['notebook', 'train', 'trial']), name=_text, status=dict(enum=STATUSES),
+_fields = dict(schema=dict(const=1), id=_id, kind=dict(enum=['notebook', 'train', 'trial', 'retrain']), name=_text, status=dict(enum=STATUSES),
     started=_time, ended=_maybe('string', format='date-time'), process=_process, engine=dict(enum=['warm', 'cold', None]),
     parameters=_any, overrides=_texts, provenance=_any, metrics=_any, timings=_timings, error=_error, attempts=_attempts, notes=_texts,
     checksums=dict(_any, additionalProperties=_text))
@@ -115,7 +115,7 @@ def _root_of(folder):
     except InputError: return Path(folder)
 
 def new_run(
-    kind:str, # `notebook`, `train` or `trial`
+    kind:str, # `notebook`, `train`, `trial` or `retrain`
     folder='runs', # Where the runs of a project lie
     name:str=None, # What people call it; by default its kind
     group:str=None, # Folder between `folder` and the run's own; by default the kind
@@ -209,7 +209,7 @@ def read_run_json(
 # %% ../nbs/11_record.ipynb #9fe8c48c
 def list_runs(
     folder='runs', # As given to `new_run`
-    kind:str=None, # Only these: `notebook`, `train` or `trial`
+    kind:str=None, # Only these: `notebook`, `train`, `trial` or `retrain`
 )->list: # Records, oldest first
     "Read every run below `folder`"
     rs = [read_run_json(f) for f in Path(folder).glob('*/*/run.json')]
@@ -227,7 +227,7 @@ def all_runs(
 def find_run(
     name, # The id of a run, the beginning of one, or its folder
     root=None, # The project; by default the one around the working folder
-    kind:str=None, # Only these: `notebook`, `train` or `trial`
+    kind:str=None, # Only these: `notebook`, `train`, `trial` or `retrain`
 )->dict: # Its record
     "Find one run of a project"
     root = Path(root or find_root())

@@ -67,7 +67,7 @@ def read_log(
 @contextmanager
 def _quiet():
     need('mlflow', 'filelock', extra='registry')
-    for k,v in dict(MLFLOW_DISABLE_TELEMETRY='true', DO_NOT_TRACK='1').items(): os.environ.setdefault(k, v)
+    for k,v in dict(MLFLOW_DISABLE_TELEMETRY='true', DO_NOT_TRACK='1', MLFLOW_HTTP_REQUEST_MAX_RETRIES='2').items(): os.environ.setdefault(k, v)
     with warnings.catch_warnings():
         warnings.simplefilter('ignore') # Such as that a notebook could have a better progress bar
         import mlflow.store.db.utils as tables

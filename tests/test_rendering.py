@@ -137,7 +137,7 @@ def test_project_is_small(rendered, name):
     assert not [f for f in found if not f.stat().st_size and f.name != '__init__.py']
 
 
-FULL = ['06_package', '07_register', '08_serve']
+FULL = ['06_package', '07_register', '08_serve', '09_monitor', '10_retrain']
 SMALL = {'minimal': '01_explore 04_sweep 05_evaluate', 'chosen': '01_explore 05_evaluate'}
 
 

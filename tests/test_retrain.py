@@ -1,0 +1,160 @@
+"Retraining by the real command: what dies on the way, who comes at the same time, and what the world does to a log."
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from children import QUIET
+
+from mlops_kit.configs import compose
+from mlops_kit.registry import Registry
+from mlops_kit.retrain import attempts
+from mlops_kit.retrain import retrain as again
+from mlops_kit.simulate import simulate
+from mlops_kit.toys import toy_homes, toy_project
+
+pytestmark = [pytest.mark.xdist_group('retrain'), pytest.mark.skipif(sys.platform == 'win32', reason='signals of POSIX')]
+KIT = Path(sys.executable).with_name('mlops-kit')
+NOW = ['retrain.cooldown=null', 'retrain.runs=null']
+
+
+def start(home, *words):
+    "Start `mlops-kit retrain WORDS`, as a terminal would"
+    pipes = dict(stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True)
+    return subprocess.Popen([KIT, 'retrain', *words], cwd=home, env={**os.environ, **QUIET, 'PYTHONPATH': str(home)}, **pipes)
+
+
+def retrain(home, *words, code=0):
+    "Its record"
+    process = start(home, *words, '--json')
+    out, err = process.communicate(timeout=180)
+    assert process.returncode == code, out + err
+    assert 'Traceback' not in err, err
+    return json.loads(out)
+
+
+def champion(home):
+    return Registry(folder=home / 'registry').state('homes').champion
+
+
+@pytest.fixture(scope='module')
+def trained(tmp_path_factory):
+    "A project with a champion"
+    home = toy_project(tmp_path_factory.mktemp('retrain') / 'homes')
+    assert retrain(home)['outcome'] == 'promoted'
+    return home
+
+
+@pytest.fixture
+def home(trained, tmp_path):
+    "A copy of it, to break"
+    return shutil.copytree(trained, tmp_path / 'homes')
+
+
+def ask(home, price=12, days=4, rows=60):
+    "Have the champion asked for days, in which apartments cost so much"
+    made = simulate('homes@champion', toy_homes(days * rows, price, 1), home / 'predictions', 'price', days=days, rows=rows,
+                    lag='1h', start='2026-11-01', folder=home / 'registry')
+    return made.log, made.labels
+
+
+@pytest.mark.parametrize('step', ['decide', 'collect', 'compare'])
+def test_killed(home, step):
+    "Whoever is killed after a step leaves the champion, and the next call goes on with the same attempt"
+    ask(home)
+    process = start(home, *NOW)
+    while process.poll() is None:
+        tried = attempts(home / 'registry')
+        if len(tried) > 1 and any(s['step'] == step for s in tried[-1].steps):
+            os.killpg(process.pid, signal.SIGKILL)
+    process.communicate()
+    assert champion(home) in ((1,) if process.returncode else (1, 2))
+    told = retrain(home, *NOW)
+    tried = attempts(home / 'registry')
+    assert (told['outcome'], champion(home), len(tried)) in (('promoted', 2, 2), ('left', 2, 3))
+    assert [s['step'] for s in tried[1].steps][-1] in ('promote', 'watch')
+
+
+def test_one_at_a_time(home):
+    "Of two that come at once, one is told who is at it, and changes nothing"
+    ask(home)
+    both = [start(home, *NOW, '--json') for _ in range(2)]
+    ends = [(*p.communicate(timeout=180), p.returncode) for p in both]
+    late = [err for _, err, code in ends if code]
+    assert ['a retraining is at work since' in err and 'Traceback' not in err for err in late] == [True], ends
+    assert (champion(home), len(attempts(home / 'registry'))) == (2, 2)
+
+
+def changed_rows(log, change):
+    "Write each record of a log anew; `change` gets it and its number"
+    for n, f in enumerate(sorted(log.glob('*.jsonl'))):
+        records = [json.loads(line) for line in f.read_text().splitlines()]
+        f.write_text(''.join(json.dumps(change(r, n)) + '\n' for r in records))
+
+
+def lost(log, labels):
+    pd.read_parquet(labels).head(0).to_parquet(labels)
+
+
+def odd_labels(log, labels):
+    df = pd.read_parquet(labels)
+    df.assign(label=['what?' if i % 5 == 0 else str(v) for i, v in enumerate(df.label)]).to_parquet(labels)
+
+
+def twice(log, labels):
+    for f in list(log.glob('*.jsonl')): shutil.copy(f, f.with_name(f.name.replace('-0-', '-1-')))
+    df = pd.read_parquet(labels)
+    pd.concat([df, df]).to_parquet(labels)
+
+
+def clock_back(log, labels):
+    changed_rows(log, lambda r, n: r | {'time': '1999-12-31T23:00:00+00:00' if n % 3 == 0 else r['time']})
+
+
+def one_row(log, labels):
+    for f in sorted(log.glob('*.jsonl'))[1:]: f.unlink()
+
+
+def empty(log, labels):
+    for f in log.glob('*.jsonl'): f.write_text('')
+
+
+def torn(log, labels):
+    for f in log.glob('*.jsonl'): f.write_text(f.read_text()[:-30])
+
+
+def new_column(log, labels):
+    changed_rows(log, lambda r, n: r | {'features': r['features'] | {'floor': n}})
+
+
+def renamed(log, labels):
+    changed_rows(log, lambda r, n: r | {'features': {'area': r['features']['size']}})
+
+
+@pytest.mark.parametrize(('fault', 'outcome', 'said'), [
+    (lost, 'left', 'too few answers are known'), (odd_labels, 'promoted', 'labels are set aside'), (twice, 'promoted', 'worse since'),
+    (clock_back, 'promoted', 'worse since'), (one_row, 'left', 'too few'), (empty, 'left', 'too few'), (torn, 'promoted', 'worse since'),
+    (new_column, 'promoted', 'worse since'), (renamed, 'refused', 'nobody asks with size')], ids=lambda v: getattr(v, '__name__', ''))
+def test_faults(home, monkeypatch, fault, outcome, said):
+    "What the world does to a log and its labels is told in a sentence; nothing is lost, and the loop goes on"
+    fault(*ask(home))
+    monkeypatch.chdir(home)
+    monkeypatch.syspath_prepend(home)
+    monkeypatch.setenv('PYTHONPATH', str(home))
+    told = []
+    a = again(compose(NOW), say=told.append)
+    assert said in '\n'.join([*told, repr(a)])
+    assert a.outcome == outcome
+    assert champion(home) == (2 if outcome == 'promoted' else 1)
+
+
+def test_registry_is_away(home):
+    "A registry that cannot be asked is one sentence, and exit 3"
+    process = start(home, 'registry.uri=http://127.0.0.1:9')
+    _, err = process.communicate(timeout=180)
+    assert (process.returncode, 'cannot be asked' in err, 'Traceback' in err) == (3, True, False), err
