@@ -8,8 +8,8 @@ import pytest
 from children import QUIET
 from helpers import ROOT, service, sh
 
-pytestmark = [
-    pytest.mark.full, pytest.mark.xdist_group('bench'), pytest.mark.skipif(sys.platform != 'linux', reason='it forks')]
+pytestmark = [pytest.mark.xdist_group('bench'), pytest.mark.skipif(sys.platform != 'linux', reason='it forks')]
+full, soak = pytest.mark.full, pytest.mark.soak  # those that install other projects first are soaks
 KIT = Path(sys.executable).with_name('mlops-kit')
 ENGINES = 'nbs/benchmarks/notebook_engines.ipynb'
 PEERS = ['papermill CLI', 'papermill API', 'nbmake', 'nbclient', 'nbdev_test']
@@ -30,6 +30,7 @@ def bench(**params):
     return measured(ENGINES, **{**SMALL, **params})
 
 
+@full
 def test_data_checks():
     "Every operation is measured, and the goals are in the record"
     record = measured('nbs/benchmarks/data_checks.ipynb', rows=3000, many=6000, large=12000, rounds=1)
@@ -37,6 +38,7 @@ def test_data_checks():
     assert {k for k, v in record['metrics'].items() if v > 0} == {'check', 'fingerprint', 'leaks', 'memory'}
 
 
+@full
 def test_training_step():
     "Every way to train is measured, and the ratio to the loop by hand is in the record"
     record = measured('nbs/benchmarks/training_step.ipynb', tasks=['image'], rounds=1, epochs=1)
@@ -44,6 +46,7 @@ def test_training_step():
     assert record['metrics']['image'] > 0
 
 
+@soak
 def test_sweeps():
     "Every way to try a trial is measured, and so are the epochs that hydra-optuna-sweeper needed, with Optuna 2"
     record = measured('nbs/benchmarks/sweeps.ipynb', seeds=[0], trials=2, rounds=1, epochs=1)
@@ -51,6 +54,7 @@ def test_sweeps():
     assert {k for k, v in record['metrics'].items() if v > 0} == {'here', 'fork', 'forks', 'process', 'share', 'share_drawn'}
 
 
+@soak
 def test_serving():
     "The service and a peer are measured against the bare function, and so are memory and start"
     service('wrk')
@@ -59,6 +63,7 @@ def test_serving():
     assert {k for k, v in record['metrics'].items() if v > 0} >= {'small_2', 'memory', 'start'}
 
 
+@full
 def test_engines():
     "Every tool runs every notebook, each of ours in a process of its own, and the goals are in the record and on the page"
     record = bench()
@@ -74,7 +79,7 @@ def test_engines():
     assert '2 kernels: memory warm / cold' in texts[-2]
 
 
-@pytest.mark.parametrize('peer', PEERS)
+@pytest.mark.parametrize('peer', [pytest.param(p, marks=soak if n else full) for n, p in enumerate(PEERS)])
 def test_peer_that_fails(peer):
     "A peer whose notebooks fail fails the benchmark, which says whose and why"
     record = bench(peers=[peer], imports='numpy, no_such_module')
@@ -83,6 +88,7 @@ def test_peer_that_fails(peer):
     assert 'no_such_module' in record['error']['message']
 
 
+@full
 def test_quiet_failure():
     "An exit code of 0 is not believed when the notebooks did not come to their end"
     record = bench(peers=[], imports='numpy, json; raise SystemExit')

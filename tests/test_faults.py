@@ -142,7 +142,7 @@ def test_killed_kernels_are_named(faults, seed):
     assert dead == {i: ('SIGKILL', c) for i, c in doomed.items()}
 
 
-@seeds(3, 30)
+@seeds(2, 31)
 def test_kernels_killed_at_any_moment(faults, seed):
     "A kernel may be killed while it starts, works or ends: each case has a true word, and `--resume` does what is left"
     project(faults.cwd, **books(16, COUNT))
@@ -353,7 +353,7 @@ def test_out_of_memory(faults):
     assert 100 < dead['peak_memory_mb'] < 700
 
 
-@seeds(10, 50)
+@seeds(4, 56)
 def test_interrupted_again_and_again(faults, seed):
     "^C at any moment, and `--resume`, until all is done: all pass in the end, and what passed once is never run again"
     project(faults.cwd, **books(8, COUNT))
