@@ -27,6 +27,8 @@ class Sign:
     def __repr__(self): return f'{"?" if self.due is None else "yes" if self.due else "no":3}  {self.reason:11}  {self.said}'
 
 # %% ../nbs/48_due.ipynb #f400f860
+def _moment(t): return f'{t:%Y-%m-%d}' if t==t.normalize() else f'{t:%Y-%m-%d %H:%M}'
+
 def worse(
     p:Performance, # Of the champion; None where nothing was labelled
 )->Sign:
@@ -35,7 +37,7 @@ def worse(
     last = p.scored[-1]
     now = f'{p.metric} {last.score.value:.3g}'+(f', where {p.expected.value:.3g} was expected' if p.expected else '')
     if p.since is None: return Sign('performance', False, now)
-    return Sign('performance', True, f'worse since {p.since:%Y-%m-%d %H:%M}: {now}')
+    return Sign('performance', True, f'worse since {_moment(p.since)}: {now}')
 
 # %% ../nbs/48_due.ipynb #07e251aa
 def drifted(
@@ -45,7 +47,7 @@ def drifted(
     if seen is None or not seen.full: return Sign('drift', None, 'too few rows were asked to compare')
     if not seen.alarm: return Sign('drift', False, f'no column stays away from the reference, in {len(seen.full)} windows')
     since = sorted(seen.alarm.items(), key=lambda i: i[1])
-    return Sign('drift', True, ', '.join(f'{c} since {t:%Y-%m-%d %H:%M}' for c,t in since[:5])+(f' and {len(since)-5} more' if len(since)>5 else ''))
+    return Sign('drift', True, ', '.join(f'{c} since {_moment(t)}' for c,t in since[:3])+(f' and {len(since)-3} more' if len(since)>3 else ''))
 
 # %% ../nbs/48_due.ipynb #c5e8fe26
 def more_rows(
@@ -70,7 +72,9 @@ def outdated(
     return Sign('schedule', age>=length_of(every), f'the champion is {seconds(age.total_seconds())} old; {every} are allowed')
 
 # %% ../nbs/48_due.ipynb #f06834f4
-def _git(root, *words): return subprocess.run(['git', '-C', str(root), *words], capture_output=True, text=True)
+def _git(root, *words):
+    try: return subprocess.run(['git', '-C', str(root), *words], capture_output=True, text=True)
+    except FileNotFoundError as e: return subprocess.CompletedProcess(words, 127, '', str(e))
 
 def changed(
     commit:str, # That the champion was made from

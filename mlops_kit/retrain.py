@@ -17,15 +17,15 @@ from .configs import build, compose
 from .contracts import load_contract
 from .drift import Reference
 from .due import Sign, changed, decide, drifted, hindrances, more_rows, outdated, worse
-from .evaluate import compare
+from .evaluate import LEAST, compare
 from .fingerprints import fingerprint
-from .grow import _sound, among, grow, labelled_rows
+from .grow import _sound, among, grow, in_words, labelled_rows, spread
 from .logs import Labelled, Log, _moment, join_labels, load_log
 from .monitor import length_of, watch
 from .package import _data, load_package, measure_of
 from .performance import _told, performance
 from .plan import find_cases, made
-from .project import InputError, KitError, find_root, need, settings, write_json
+from .project import InputError, KitError, MachineError, find_root, need, settings, write_json
 from .record import GOOD, new_run
 from .registry import Registry
 from .signature import from_table, name_of
@@ -92,6 +92,18 @@ def _begin(folder, model, reason, now, why):
     return Attempt(Path(folder)/f'retrains/{name}.json', dict(model=model, reason=reason, why=why, now=now.isoformat(), outcome=None, steps=[]))
 
 # %% ../nbs/49_retrain.ipynb #9918a2b8
+def _check(how): # Settings, before anything is done
+    for k in ('cooldown', 'every', 'time'):
+        if how[k] is not None: length_of(how[k])
+    if how.time is None: raise InputError('retrain.time is null: say how long the chapters may take, such as 2h')
+    length_of(how.windows.every)
+    for k,v in (how.parts or {}).items():
+        try: pd.Timedelta(v)
+        except ValueError: raise InputError(f'retrain.parts.{k} is {v!r}, no time such as 28D') from None
+    for k in ('rows', 'watch', 'trial', 'runs'):
+        if how[k] is not None and not (isinstance(how[k], (int, float)) and how[k]>=0) or how[k] is None and k in ('rows', 'watch'): raise InputError(f'retrain.{k} is {how[k]!r}, no number')
+    if how.service and not str(how.service).startswith(('http://', 'https://')): raise InputError(f'retrain.service is {how.service!r}, no address such as https://models.example.com')
+
 class Loop:
     "One model, and what it is retrained with"
     def __init__(self,
@@ -102,10 +114,11 @@ class Loop:
         for stage in ('package', 'registry', 'evaluate', 'retrain'):
             name = 'register' if stage=='registry' else stage
             if not cfg.get(stage): raise InputError(f'this project has no stage `{name}`, which retraining takes; type: mlops-kit enable {name}')
+        _check(cfg.retrain)
         self.cfg,self.how,self.name,self.say,self.root = cfg,cfg.retrain,cfg.package.name,say,find_root()
         self.until,self.now = _moment(now, 'now'),_moment(now, 'now') or pd.Timestamp.now('UTC')
         self.registry = Registry(folder=cfg.registered, **cfg.registry)
-        self.contract = load_contract(cfg.data.contract) if cfg.data.get('contract') else None
+        self.contract = load_contract(cfg.data.contract) if Path(cfg.data.get('contract') or '').is_file() else None # One's own table has none before its first training
         self.read = {} # The log, as far as it was read; it is read once
 
     @property
@@ -150,9 +163,12 @@ def _labelled(self:Loop, *more): # None where no label is known
     log,labels = self._log(*more),self._labels()
     if log is None or labels is None: return None
     res,target = join_labels(log, labels),(self.contract or {}).get('target')
-    odd = ~_sound(res.rows.label, self.contract['columns'][target])&res.rows.label.notna() if target else res.rows.label.isna()&False
-    if odd.any(): self.say(f'{odd.sum():,} labels are set aside, since {target} cannot be that, such as {res.rows.label[odd].iloc[0]!r}')
-    res.rows.loc[odd, 'label'] = None
+    if not target: return res
+    c = self.contract['columns'][target]
+    label = in_words(res.rows.label.astype(object), c)
+    odd = label.notna()&~_sound(label, c)
+    if odd.any(): self.say(f'{odd.sum():,} labels are set aside, since {target} cannot be that, such as {label[odd].iloc[0]!r}')
+    res.rows['label'] = label.mask(odd)
     return res
 
 def _drawn_by(self:Loop): # Metric and window, for `plot_story`
@@ -182,12 +198,15 @@ def _answers_of(made, df): # Of a package to rows of a table; None where it cann
 def _reference(self, table, made, fields):
     time = (self.contract or {}).get('time') # It moves on by itself
     some = table.sample(min(len(table), 10_000), random_state=0)
-    columns,said = [c for c in table if c in fields and c!=time],_answers_of(made, some)
+    secret = [f.name for f in made.signature.inputs if f.pii] # Of which the log has only digests
+    columns,said = [c for c in table if c in fields and c not in (time, *secret)],_answers_of(made, some)
     some = some[columns].assign(prediction=said) if said is not None else some[columns]
     return Reference(some) if len(some.columns) else None
 
 # %% ../nbs/49_retrain.ipynb #cea51b5a
-def _dates(made, rows):
+def _dates(made, rows): # As they were asked
+    there = [f.name for f in made.signature.inputs if f'{f.name} asked' in rows]
+    rows = rows.drop(columns=[n for n in there if n in rows]).rename(columns={f'{n} asked':n for n in there}) if there else rows
     dates = [f.name for f in made.signature.inputs if f.dtype=='date' and f.name in rows]
     return rows.assign(**{c:pd.to_datetime(rows[c], format='ISO8601', errors='coerce') for c in dates})
 
@@ -200,7 +219,8 @@ def _seen(self:Loop, number, made, table):
     if log is None: return None
     mine,w = _recent(self, log.rows[log.rows.version==str(number)]),self.how.windows
     was = _reference(self, table, made, log.fields) if len(mine) else None
-    return watch(was, Log(_dates(made, mine), log.fields), w.every, least=w.least, k=w.k, n=w.n, few=w.few) if was else None
+    own = {f.name for f in made.signature.inputs}&{'time', 'version'} # Those of the log are needed here
+    return watch(was, Log(mine if own else _dates(made, mine), log.fields), w.every, least=w.least, k=w.k, n=w.n, few=w.few) if was else None
 
 Loop._seen = _seen
 
@@ -211,9 +231,9 @@ def _scores(self:Loop, number, made, labelled):
     if not len(mine.rows): return None
     return performance(mine, self.cfg.evaluate.metric, w.every, slices={}, package=made.folder, k=w.k, n=w.n, few=w.few)
 
-def _grown(self:Loop, labelled): # And what prevents it, in words
+def _grown(self:Loop, labelled, made): # And what prevents it, in words
     if self.contract is None: return None,'the data has no contract'
-    try: return grow(build(self.cfg.data, 'source')(), labelled, self.contract),None
+    try: return grow(build(self.cfg.data, 'source')(), labelled, self.contract, made.signature.inputs),None
     except InputError as e: return None,str(e)
 
 Loop._scores,Loop._grown = _scores,_grown
@@ -223,7 +243,8 @@ def _code(self:Loop): # Files and folders that make a model
     case = _maker(self)
     files = {f for c in [case, *case.befores] for f in (c.path, *c.data)}
     package = settings(self.root).get('lib_path') if (self.root/'settings.ini').is_file() else None
-    return [os.path.relpath(f, self.root) for f in sorted(files) if Path(f).suffix=='.ipynb']+['configs']+[package]*bool(package)
+    made_of = [os.path.relpath(f, self.root) for f in sorted(files) if Path(f).suffix=='.ipynb']+['configs', 'contracts']+[package]*bool(package)
+    return [p for p in made_of if (self.root/p).exists()]+[':!configs/retrain', ':!configs/notebooks']
 
 def _maker(self):
     nbs = self.root/settings(self.root).get('nbs_path', 'nbs')
@@ -251,30 +272,20 @@ def _look(self:Loop)->Look:
     if number is None: return Look([])
     self.say(f'looking at {self.name} {number}')
     table,labelled,before = self.learned_from(number),self.labelled(),self.made_by(number)
-    grown,hindered = self._grown(labelled) if labelled is not None else (None, None)
+    grown,hindered = self._grown(labelled, made) if labelled is not None else (None, None)
     seen,scores = self._seen(number, made, table),labelled and self._scores(number, made, labelled)
     row = next(r for r in self.registry.versions(self.name) if r['number']==number)
+    dirty = (made.read('provenance.json').get('provenance') or {}).get('dirty')
     since = _moment(before.now if before else row['time'], 'time')
     known = grown and grown.added-(before and before.added or 0)
-    signs = [worse(scores), drifted(seen), more_rows(known, len(table), self.how.rows),
-        changed(row['commit'], self._code(), self.root), outdated(since, self.now, self.how.every)]
+    code = Sign('code', None, 'the champion was made of what was not committed') if dirty else changed(row['commit'], self._code(), self.root)
+    signs = [worse(scores), drifted(seen), more_rows(known, len(table), self.how.rows), code, outdated(since, self.now, self.how.every)]
     if hindered: signs[2] = Sign('data', None, hindered)
     return Look(signs, grown, seen, scores)
 
 Loop.look = _look
 
 # %% ../nbs/49_retrain.ipynb #a93f7bec
-def _source(self:Loop, grown): # Overrides, and the file
-    if not grown or not grown.added: return [],None
-    file = Path('data/grown')/f'{fingerprint(grown.table)}.parquet'
-    if not (self.root/file).is_file(): write_table(grown.table, self.root/file)
-    newest = grown.table[self.contract['time']].max() if self.how.parts else None
-    parts = [f'{k}={(newest-pd.Timedelta(v)):%Y-%m-%d}' for k,v in self.how.parts.items()]
-    return ['data/source=file', f'data.source.path={file.as_posix()}', *parts],file.as_posix()
-
-Loop._source = _source
-
-# %% ../nbs/49_retrain.ipynb #992c7bc1
 def _key(o): return o.lstrip('+~').partition('=')[0]
 
 def _with(self, overrides): # What was typed, and over it what follows from the data
@@ -282,13 +293,37 @@ def _with(self, overrides): # What was typed, and over it what follows from the 
     typed = [o for o in getattr(self.cfg, 'overrides_', []) if _key(o) not in {*ours, 'out', 'registered'} and not _key(o).startswith('retrain')]
     return [*typed, *overrides]
 
+# %% ../nbs/49_retrain.ipynb #0b7362b6
+def _parts(self, table): # Where a split goes by dates, the day on which each part begins
+    if not self.how.parts: return []
+    times = table[self.contract['time']].sort_values()
+    times = times[times<=max(self.now.tz_localize(None), times.iloc[0])] # Not what a wrong clock says
+    longest = sorted(self.how.parts, key=lambda k: -pd.Timedelta(self.how.parts[k]))
+    days = {k:(times.iloc[-1]-pd.Timedelta(self.how.parts[k])).normalize() for k in longest}
+    at = np.searchsorted(times, list(days.values()))
+    if min(np.diff([0, *at, len(times)]))<.01*len(times): # After a gap, say, a part would be all but empty: shares of the rows, then
+        days = {k:times.iloc[int(len(times)*(.7+.15*i))].normalize() for i,k in enumerate(longest)}
+    return [f'{k}={t:%Y-%m-%d}' for k,t in days.items()]
+
+# %% ../nbs/49_retrain.ipynb #66671dc3
+def _source(self:Loop, grown): # Overrides, and the file
+    if not grown or not grown.added: return [],None
+    file = Path('data/grown')/f'{fingerprint(grown.table)}.parquet'
+    if not (self.root/file).is_file(): write_table(grown.table, self.root/file)
+    typed = compose(_with(self, ['data/source=file'])).data.source
+    other = [f'~data.source.{k}' for k in typed if k not in ('_target_', '_partial_', 'path')] # Such as the sheet of a workbook, which Parquet has not
+    return ['data/source=file', f'data.source.path={file.as_posix()}', *other, *_parts(self, grown.table)],file.as_posix()
+
+Loop._source = _source
+
+# %% ../nbs/49_retrain.ipynb #992c7bc1
 def _train(self:Loop, overrides, on_event=None):
     from mlops_kit.runs import run_notebooks
     case = _maker(self)
     chapters = [c.path for c in [*case.befores, case]]
     self.say(f'running {", ".join(p.stem for p in chapters)}')
     done = run_notebooks(chapters, _with(self, overrides), set='retrain', root=self.root, on_event=on_event,
-        suite_timeout=length_of(self.how.time).total_seconds())
+        suite_timeout=length_of(self.how.time).total_seconds(), force=not any(o.startswith('data/source=') for o in overrides))
     for r in done:
         if r['status'] not in GOOD: raise KitError(f'{r["name"]} {r["status"]}: {((r.get("error") or {}).get("message") or "").partition(chr(10))[0]} ({r["path"]})')
     return compose([*_with(self, overrides), 'out=build/retrain'])
@@ -321,26 +356,35 @@ def _compared(self:Loop, cfg, new, old, labelled): # On all test rows, and on re
     metric,groups = self.cfg.evaluate.metric or measure_of(labels),data.groups('test') if hasattr(data, 'groups') else None
     def over(which): return compare(y[which], mine[which], other[which], metric, tie=self.cfg.evaluate.tie, labels=labels,
         groups=None if groups is None else np.asarray(groups)[which])
-    recent = among(table, labelled_rows(labelled, self.contract)[0], self.contract) if labelled is not None else np.zeros(len(y), bool)
-    return dict(holdout=over(np.ones(len(y), bool))) | (dict(recent=over(recent)) if recent.any() else {})
+    found = dict(holdout=over(np.ones(len(y), bool)))
+    recent = among(table, labelled_rows(labelled, self.contract, new.signature.inputs)[0], self.contract) if labelled is not None else np.zeros(len(y), bool)
+    with suppress(InputError): # Such as of one class alone, which say nothing
+        if recent.sum()>=LEAST: found['recent'] = over(recent)
+    return found
 
 def _plain(c): return dict(verdict=c.verdict, metric=c.metric, **{k:float(getattr(c.difference, k)) for k in ('value', 'low', 'high')})
 
 Loop._compared = _compared
 
 # %% ../nbs/49_retrain.ipynb #39dce201
-def _versus(self:Loop, mine, other): # How many answers can be compared, and the comparison, or None
+def _versus(self:Loop, mine, other, least): # How many answers can be compared, and the comparison, or None as long as they are fewer
     labelled = self.labelled('shadow')
     some = labelled and _of(labelled, mine)
     if some is None or not some.rows.label.notna().any(): return 0,None
     told = _told(some)
     names = told.names and [c for c in told.names if c not in told.strange]
     told = told.part(told.known & (told.y<len(names)) if names else told.known)
+    n = int(told.known.sum())
+    if n<max(least, LEAST): return n,None
     made = load_package(self.registry.fetch(self.name, other)[1])
-    pred = _said(made, from_table(_dates(made, told.rows), made.signature.inputs), names)
+    if any(f.pii for f in made.signature.inputs): raise InputError('the log has only digests of what is personal')
+    rows = spread(told.rows.reset_index(drop=True), made.signature.inputs)
+    told = told.part(rows.index)
+    pred = _said(made, from_table(_dates(made, rows), made.signature.inputs), names)
     y,said = (told.y.astype(int), told.pred[:,:len(names)]) if names else (told.y, told.pred)
     metric = self.cfg.evaluate.metric or measure_of(names)
-    return len(told.rows),compare(y, said, pred, metric, tie=self.cfg.evaluate.tie, labels=names and [*range(len(names))])
+    if names and len(set(y))<2: return n,None # One class alone says nothing
+    return n,compare(y, said, pred, metric, tie=self.cfg.evaluate.tie, labels=names and [*range(len(names))])
 
 Loop._versus = _versus
 
@@ -365,10 +409,12 @@ def _judge(self:Loop, a):
     if a.verdicts is not None: return
     number,old = self.champion()
     if a.version==number: return a.note('compare', 'nothing is new: it is what the champion is', outcome='refused', verdicts={})
+    lost = next((b for b in self.attempts if b.version==a.version and b.path!=a.path and b.outcome=='rolled back'), None)
+    if lost: return a.note('compare', f'it is what went back on {lost.now[:10]}: nothing is new', outcome='refused', verdicts={})
     if a.gate!='pass': return a.note('gate', f'the gate says no: {"; ".join(a.gate or ["it was not evaluated"])}', outcome='refused', verdicts={})
     cfg = compose([*_with(self, a.overrides), 'out=build/retrain'])
     new = load_package(self.registry.fetch(self.name, a.version)[1])
-    found = self._compared(cfg, new, old, self.labelled()) if old else {}
+    found = self._compared(cfg, new, old, self.labelled() if a.added else None) if old else {}
     bad = [k for k,c in found.items() if c.verdict=='worse']
     said = '; '.join(f'{k}: {c!r}' for k,c in found.items()) or 'there is no champion to compare with'
     a.note('compare', said, verdicts={k:_plain(c) for k,c in found.items()}, against=number, **(dict(outcome='refused') if bad else {}))
@@ -378,8 +424,10 @@ Loop._collect,Loop._build,Loop._judge = _collect,_build,_judge
 # %% ../nbs/49_retrain.ipynb #f5a4ae21
 def _put(self:Loop, a):
     "Make it challenger, and then champion, unless somebody or something has to be waited for"
-    if self.registry.state(self.name).champion!=a.against: return a.note('promote', 'somebody promoted another version meanwhile', outcome='overtaken')
-    if self.registry.state(self.name).challenger!=a.version: self.registry.promote(self.name, a.version, to='challenger', why=a.because or a.reason)
+    state = self.registry.state(self.name)
+    if state.champion==a.version: return self._went_live(a) # Whoever was killed had come so far
+    if state.champion!=a.against: return a.note('promote', 'somebody promoted another version meanwhile', outcome='overtaken')
+    if state.challenger!=a.version: self.registry.promote(self.name, a.version, to='challenger', why=a.because or a.reason)
     if self.how.trial and a.outcome is None: return a.note('trial', f'{self.name} {a.version} is challenger, until {self.how.trial} of its answers can be compared', outcome='on trial')
     if self.registry.approval: return a.note('approve', f'somebody has to agree: mlops-kit models promote {self.name} {a.version} --approved-by NAME', outcome='waits')
     self.registry.promote(self.name, a.version, why=a.because or a.reason, expects=a.against)
@@ -387,42 +435,64 @@ def _put(self:Loop, a):
 
 def _went_live(self:Loop, a):
     a.note('promote', f'{self.name} {a.version} is the champion'+(f', in the place of {a.against}' if a.against else ''), outcome='promoted')
-    if not self.how.service: return
+    self._smoke(a)
+
+Loop._put,Loop._went_live = _put,_went_live
+
+# %% ../nbs/49_retrain.ipynb #3ce1a759
+def _smoke(self:Loop, a): # Whether it went back
+    if not self.how.service: return False
     from mlops_kit.smoke import smoke
-    try: smoke(self.how.service, version=a.version)
+    try: smoke(self.how.service, version=a.version, key=os.environ.get('MLOPS_KIT_KEY'))
     except KitError as e: self._go_back(a, str(e))
+    else: a.keep(smoked=True)
+    return a.outcome=='rolled back'
 
 def _go_back(self:Loop, a, why):
     if not self.registry.state(self.name).previous: return a.note('watch', f'{why}; there is no champion before it', outcome='kept')
     self.registry.rollback(self.name, why=why, expects=a.version)
     a.note('rollback', why, outcome='rolled back')
 
-Loop._put,Loop._went_live,Loop._go_back = _put,_went_live,_go_back
+Loop._smoke,Loop._go_back = _smoke,_go_back
 
 # %% ../nbs/49_retrain.ipynb #f146eba5
 def _settle(self:Loop, a):
     "Go on with what an earlier call left open"
     state = self.registry.state(self.name)
-    if a.outcome=='promoted': return self._watch(a, state)
+    if a.outcome=='promoted': return self._watch(a, state) if a.smoked or not self._smoke(a) else None
     if state.champion==a.version: return self._went_live(a)
     if state.champion!=a.against or state.challenger!=a.version: return a.note('promote', 'somebody chose another version meanwhile', outcome='overtaken')
     if a.outcome=='on trial': self._try_out(a)
 
+Loop._settle = _settle
+
+# %% ../nbs/49_retrain.ipynb #9ed0ed92
+def _without_end(f): # What can never be compared does not hold up the loop
+    def g(self, a, *args):
+        try: return f(self, a, *args)
+        except MachineError: raise
+        except InputError as e: a.note('watch', f'it cannot be compared with version {a.against}: {e}', outcome='kept' if a.outcome=='promoted' else 'failed')
+    return g
+
+@_without_end
 def _try_out(self:Loop, a):
-    n,c = self._versus(a.version, a.against)
-    if n<self.how.trial: return self.say(f'{self.name} {a.version} is on trial: {n:,} of {self.how.trial:,} answers can be compared')
+    n,c = self._versus(a.version, a.against, self.how.trial)
+    if c is None: return self.say(f'{self.name} {a.version} is on trial: {n:,} of {self.how.trial:,} answers can be compared')
     a.note('trial', f'{c!r}, of {n:,} answers', trial=_plain(c), outcome='refused' if c.verdict=='worse' else 'on trial')
     if a.outcome=='on trial': self._put(a)
+    else: self.registry.retire(self.name, a.version, why='it lost its trial')
 
+@_without_end
 def _watch(self:Loop, a, state):
+    if a.against is not None and state.champion==a.against and a.version not in state.previous: return a.note('rollback', f'version {a.against} is champion again', outcome='rolled back')
     if state.champion!=a.version: return a.note('watch', f'{"nobody" if state.champion is None else f"version {state.champion}"} is champion by now', outcome='overtaken')
     if a.against is None: return a.note('watch', 'there is no champion before it to compare with', outcome='kept')
-    n,c = self._versus(a.version, a.against)
-    if n<self.how.watch: return self.say(f'{self.name} {a.version} is watched: {n:,} of {self.how.watch:,} answers can be compared with version {a.against}')
+    n,c = self._versus(a.version, a.against, self.how.watch)
+    if c is None: return self.say(f'{self.name} {a.version} is watched: {n:,} of {self.how.watch:,} answers can be compared with version {a.against}')
     if c.verdict=='worse': return self._go_back(a, f'version {a.against} would have been better: {c!r}, of {n:,} answers')
     a.note('watch', f'{c!r}, of {n:,} answers, against version {a.against}', watched=_plain(c), outcome='kept')
 
-Loop._settle,Loop._try_out,Loop._watch = _settle,_try_out,_watch
+Loop._try_out,Loop._watch = _try_out,_watch
 
 # %% ../nbs/49_retrain.ipynb #01006ff1
 def _tidy(self:Loop):
@@ -448,7 +518,8 @@ def _go(loop, a, on_event, look=None):
     try:
         for step in steps:
             if a.outcome is None: step()
-    except KitError as e:
+    except MachineError: raise # It stays open: the next call goes on when the machine is well
+    except Exception as e:
         a.note('stop', str(e), outcome='failed')
         raise
     finally: loop._tidy()
@@ -500,7 +571,7 @@ _MARKS = {'left':('o', '.8'), 'promoted':('o', 'C2'), 'kept':('o', 'C2'), 'refus
     'waits':('o', 'C1'), 'overtaken':('X', '.5'), None:('s', 'C1')}
 
 def _lines(ax, labelled, metric, every, few):
-    for v in sorted(labelled.rows.version.unique(), key=int):
+    for v in labelled.rows.version.unique(): # By time
         p = performance(_of(labelled, v), metric, every, few=few)
         if not p.scored: continue
         t,said = [w.start+length_of(every)/2 for w in p.scored],[w.score for w in p.scored]
@@ -524,7 +595,7 @@ def plot_story(
     for outcome in dict.fromkeys(a.outcome for a in tried):
         these = [_moment(a.now, 'now') for a in tried if a.outcome==outcome]
         mark,colour = _MARKS[outcome]
-        ax.plot(these, [0]*len(these), mark, color=colour, ms=8, label=outcome or 'interrupted')
+        ax.plot(these, [0]*len(these), mark, color=colour, ms=8, mfc='none' if outcome in OPEN else colour, label=outcome or 'interrupted')
     for i,a in enumerate(a for a in tried if a.version): ax.annotate(f'{a.version}', (_moment(a.now, 'now'), 0), (0, 9), textcoords='offset points', ha='center', fontsize=8)
     ax.set(yticks=[], ylim=(-.6, 1.6), ylabel='versions')
     if tried: ax.legend(fontsize=8, ncols=9, loc='upper center', bbox_to_anchor=(.5, -.45), frameon=False, handletextpad=.1)

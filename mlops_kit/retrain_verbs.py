@@ -27,11 +27,10 @@ def _told(a): return a.facts|dict(file=str(a.path) if a.path else None)
 
 # %% ../nbs/89_retraining.ipynb #15dfedcf
 def _history(cfg, as_json, picture):
-    from mlops_kit.retrain import Loop, attempts, plot_story
-    tried = attempts(cfg.registered, cfg.package.name)
-    if picture:
-        loop = Loop(cfg)
-        _save_figure(plot_story(tried, loop.labelled(), *loop.drawn_by()), picture)
+    from mlops_kit.retrain import Loop, plot_story
+    loop = Loop(cfg)
+    tried = loop.attempts
+    if picture: _save_figure(plot_story(tried, loop.labelled(), *loop.drawn_by()), picture)
     if as_json: return _json([_told(a) for a in tried])
     print('\n'.join(map(repr, tried)) or f'nothing was retrained yet, and nothing decided: {cfg.registered}/retrains is empty')
 

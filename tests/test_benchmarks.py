@@ -63,6 +63,14 @@ def test_serving():
     assert {k for k, v in record['metrics'].items() if v > 0} >= {'small_2', 'memory', 'start'}
 
 
+@soak
+def test_year():
+    "Months of flights are served, measured and trained again, and no call fails"
+    record = measured('nbs/benchmarks/year.ipynb', last=5, share=.05, epochs=2, seeds=2)
+    assert record['status'] == 'passed', record['error']
+    assert record['metrics']['promoted'] + record['metrics']['refused'] >= 2
+
+
 @full
 def test_engines():
     "Every tool runs every notebook, each of ours in a process of its own, and the goals are in the record and on the page"

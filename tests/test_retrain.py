@@ -13,7 +13,7 @@ from children import QUIET
 
 from mlops_kit.configs import compose
 from mlops_kit.registry import Registry
-from mlops_kit.retrain import attempts
+from mlops_kit.retrain import Attempt, attempts
 from mlops_kit.retrain import retrain as again
 from mlops_kit.simulate import simulate
 from mlops_kit.toys import toy_homes, toy_project
@@ -56,11 +56,16 @@ def home(trained, tmp_path):
     return shutil.copytree(trained, tmp_path / 'homes')
 
 
-def ask(home, price=12, days=4, rows=60):
-    "Have the champion asked for days, in which apartments cost so much"
-    made = simulate('homes@champion', toy_homes(days * rows, price, 1), home / 'predictions', 'price', days=days, rows=rows,
-                    lag='1h', start='2026-11-01', folder=home / 'registry')
-    return made.log, made.labels
+def ask(home, price=12, days=4, rows=60, seed=1):
+    "Have the champion asked for days, in which apartments cost so much; the log, and the table of labels"
+    log, labels = home / 'predictions/homes', home / 'predictions/homes.labels.parquet'
+    made = simulate('homes@champion', toy_homes(days * rows, price, seed), home / f'asked{seed}', 'price', days=days, rows=rows,
+                    lag='1h', start=f'2026-11-{5 * seed:02}', folder=home / 'registry')
+    log.mkdir(parents=True, exist_ok=True)
+    for f in made.log.glob('*.jsonl'): f.rename(log / f.name)
+    known = pd.read_parquet(made.labels)
+    (pd.concat([pd.read_parquet(labels), known]) if labels.exists() else known).to_parquet(labels)
+    return log, labels
 
 
 @pytest.mark.parametrize('step', ['decide', 'collect', 'compare'])
@@ -78,6 +83,32 @@ def test_killed(home, step):
     tried = attempts(home / 'registry')
     assert (told['outcome'], champion(home), len(tried)) in (('promoted', 2, 2), ('left', 2, 3))
     assert [s['step'] for s in tried[1].steps][-1] in ('promote', 'watch')
+
+
+@pytest.fixture
+def inside(home, monkeypatch):
+    "The project, for calls from this process"
+    monkeypatch.chdir(home)
+    monkeypatch.syspath_prepend(home)
+    monkeypatch.setenv('PYTHONPATH', str(home))
+    return home
+
+
+@pytest.mark.parametrize(('moment', 'outcome', 'now'), [('promote', 'promoted', 2), ('rollback', 'rolled back', 1)])
+def test_killed_before_it_is_written_down(inside, monkeypatch, moment, outcome, now):
+    "A champion that nobody noted is noted by the next call, and so is one that went back"
+    def dies(self, step, said, **facts): return sys.exit(9) if step == moment else note(self, step, said, **facts)
+    note = Attempt.note
+    ask(inside)
+    if moment == 'rollback':
+        assert again(compose(NOW)).outcome == 'promoted'
+        ask(inside, price=10, seed=2)
+    monkeypatch.setattr(Attempt, 'note', dies)
+    with pytest.raises(SystemExit): again(compose([*NOW, 'retrain.watch=100']))
+    monkeypatch.setattr(Attempt, 'note', note)
+    assert champion(inside) == now
+    again(compose([*NOW, 'retrain.watch=100000']), 'schedule')
+    assert (attempts(inside / 'registry')[1].outcome, champion(inside)) == (outcome, now)
 
 
 def test_one_at_a_time(home):
@@ -140,17 +171,14 @@ def renamed(log, labels):
     (lost, 'left', 'too few answers are known'), (odd_labels, 'promoted', 'labels are set aside'), (twice, 'promoted', 'worse since'),
     (clock_back, 'promoted', 'worse since'), (one_row, 'left', 'too few'), (empty, 'left', 'too few'), (torn, 'promoted', 'worse since'),
     (new_column, 'promoted', 'worse since'), (renamed, 'refused', 'nobody asks with size')], ids=lambda v: getattr(v, '__name__', ''))
-def test_faults(home, monkeypatch, fault, outcome, said):
+def test_faults(inside, fault, outcome, said):
     "What the world does to a log and its labels is told in a sentence; nothing is lost, and the loop goes on"
-    fault(*ask(home))
-    monkeypatch.chdir(home)
-    monkeypatch.syspath_prepend(home)
-    monkeypatch.setenv('PYTHONPATH', str(home))
+    fault(*ask(inside))
     told = []
     a = again(compose(NOW), say=told.append)
     assert said in '\n'.join([*told, repr(a)])
     assert a.outcome == outcome
-    assert champion(home) == (2 if outcome == 'promoted' else 1)
+    assert champion(inside) == (2 if outcome == 'promoted' else 1)
 
 
 def test_registry_is_away(home):

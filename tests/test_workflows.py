@@ -95,6 +95,27 @@ def test_one_issue(full, played, open_issue, word):
     assert f'gh issue {word} --body Fresh data: failure. Newest libraries: success. https://example.com/1' in log
 
 
+ASKED = {'schedule': ({}, 'auto'), 'push': ({}, 'code'),
+         'workflow_dispatch': ({'inputs': {'reason': 'manual', 'why': 'a new sensor'}}, 'manual'),
+         'repository_dispatch': ({'event': {'action': 'drift', 'client_payload': {'why': 'temp since Monday'}}}, 'drift')}
+
+
+@pytest.mark.parametrize('event', ASKED)
+def test_retrain(full, played, event):
+    "Whoever asks is passed on as the reason; a refusal fails the job and stands in its summary, and packages are kept all the same"
+    for name in ('dvc', 'mlops-kit'): (played / name).write_text(PLAYED.replace('exit 0', f'echo refused; exit {int(name != "dvc")}'))
+    for name in ('dvc', 'mlops-kit'): (played / name).chmod(0o755)
+    more, reason = ASKED[event]
+    path = os.pathsep.join([str(played), os.environ['PATH']])
+    env = {'PATH': path, 'PLAYED': str(played), 'GITHUB_STEP_SUMMARY': str(played / 'summary'), 'MLFLOW_REGISTRY_URI': 'http://models'}
+    context = {'github': {'event_name': event, **{k: v for k, v in more.items() if k == 'event'}}, 'inputs': more.get('inputs', {})}
+    done = Job(full / '.github/workflows/retrain.yml', 'retrain', full, played / 'runner', env, **context)
+    why = more.get('inputs', more.get('event', {}).get('client_payload', {})).get('why', '')
+    assert f'mlops-kit retrain --reason {reason} --why {why}\n' in (played / 'log').read_text()
+    assert (done.result, done.steps['Keep the packages']) == ('failure', 'success'), done.said
+    assert 'refused' in (played / 'summary').read_text()
+
+
 def test_precommit(full):
     "The hook runs for files that `check` looks at, and its command is one of ours"
     [hook] = yaml.safe_load((full / '.pre-commit-config.yaml').read_text())['repos'][0]['hooks']
