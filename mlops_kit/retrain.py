@@ -277,7 +277,7 @@ def _look(self:Loop)->Look:
     row = next(r for r in self.registry.versions(self.name) if r['number']==number)
     dirty = (made.read('provenance.json').get('provenance') or {}).get('dirty')
     since = _moment(before.now if before else row['time'], 'time')
-    known = grown and grown.added-(before and before.added or 0)
+    known = grown and max(0, grown.added-(before and before.added or 0))
     code = Sign('code', None, 'the champion was made of what was not committed') if dirty else changed(row['commit'], self._code(), self.root)
     signs = [worse(scores), drifted(seen), more_rows(known, len(table), self.how.rows), code, outdated(since, self.now, self.how.every)]
     if hindered: signs[2] = Sign('data', None, hindered)
