@@ -27,7 +27,7 @@ class Sign:
     def __repr__(self): return f'{"?" if self.due is None else "yes" if self.due else "no":3}  {self.reason:11}  {self.said}'
 
 # %% ../nbs/48_due.ipynb #f400f860
-def _moment(t): return f'{t:%Y-%m-%d}' if t==t.normalize() else f'{t:%Y-%m-%d %H:%M}'
+def _day(t): return f'{t:%Y-%m-%d}' if t==t.normalize() else f'{t:%Y-%m-%d %H:%M}'
 
 def worse(
     p:Performance, # Of the champion; None where nothing was labelled
@@ -37,7 +37,7 @@ def worse(
     last = p.scored[-1]
     now = f'{p.metric} {last.score.value:.3g}'+(f', where {p.expected.value:.3g} was expected' if p.expected else '')
     if p.since is None: return Sign('performance', False, now)
-    return Sign('performance', True, f'worse since {_moment(p.since)}: {now}')
+    return Sign('performance', True, f'worse since {_day(p.since)}: {now}')
 
 # %% ../nbs/48_due.ipynb #07e251aa
 def drifted(
@@ -47,7 +47,7 @@ def drifted(
     if seen is None or not seen.full: return Sign('drift', None, 'too few rows were asked to compare')
     if not seen.alarm: return Sign('drift', False, f'no column stays away from the reference, in {len(seen.full)} windows')
     since = sorted(seen.alarm.items(), key=lambda i: i[1])
-    return Sign('drift', True, ', '.join(f'{c} since {_moment(t)}' for c,t in since[:3])+(f' and {len(since)-3} more' if len(since)>3 else ''))
+    return Sign('drift', True, ', '.join(f'{c} since {_day(t)}' for c,t in since[:3])+(f' and {len(since)-3} more' if len(since)>3 else ''))
 
 # %% ../nbs/48_due.ipynb #c5e8fe26
 def more_rows(

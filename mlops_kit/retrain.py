@@ -596,7 +596,7 @@ def plot_story(
         these = [_moment(a.now, 'now') for a in tried if a.outcome==outcome]
         mark,colour = _MARKS[outcome]
         ax.plot(these, [0]*len(these), mark, color=colour, ms=8, mfc='none' if outcome in OPEN else colour, label=outcome or 'interrupted')
-    for i,a in enumerate(a for a in tried if a.version): ax.annotate(f'{a.version}', (_moment(a.now, 'now'), 0), (0, 9), textcoords='offset points', ha='center', fontsize=8)
+    for a in (a for a in tried if a.version): ax.annotate(f'{a.version}', (_moment(a.now, 'now'), 0), (0, 9), textcoords='offset points', ha='center', fontsize=8)
     ax.set(yticks=[], ylim=(-.6, 1.6), ylabel='versions')
     if tried: ax.legend(fontsize=8, ncols=9, loc='upper center', bbox_to_anchor=(.5, -.45), frameon=False, handletextpad=.1)
     where = AutoDateLocator()

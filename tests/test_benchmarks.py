@@ -66,9 +66,9 @@ def test_serving():
 @soak
 def test_year():
     "Months of flights are served, measured and trained again, and no call fails"
-    record = measured('nbs/benchmarks/year.ipynb', last=5, share=.05, epochs=2, seeds=2)
+    record = measured('nbs/benchmarks/year.ipynb', last=4)
     assert record['status'] == 'passed', record['error']
-    assert record['metrics']['promoted'] + record['metrics']['refused'] >= 2
+    assert record['metrics']['promoted'] + record['metrics']['refused'] == 2
 
 
 @full
