@@ -55,7 +55,9 @@ class Remote:
 
     def versions(self)->dict: # Version by role: `champion`, `challenger`
         "Say who answers"
-        return {role:l['version'] for role,l in self.ask('/health')['roles'].items()}
+        said = self.ask('/health')
+        if not isinstance(said, dict) or 'roles' not in said: raise KitError(f'{self.address} answers, and is no service of mlops-kit')
+        return {role:l['version'] for role,l in said['roles'].items()}
 
     def example(self)->dict: # A row
         "Ask for a row that it can be asked with"
