@@ -16,7 +16,7 @@ from .cells import read_nb
 from .compare import _settings, varied
 from .journal import last_suite, read_suite
 from .nbdiff import cell_changes
-from .plan import _files, _stages, plan
+from .plan import _files, read_stages, plan
 from .project import InputError, KitError, _git, find_root, nearest, settings
 from .record import GOOD, list_runs
 
@@ -62,7 +62,7 @@ def base_commit(
 def _inputs(root):
     "Name of each notebook to the committed paths that its result depends on"
     cfg = settings(root)
-    nbs,lib,stages = cfg.get('nbs_path', 'nbs'),cfg.get('lib_path', 'lib'),_stages(root)
+    nbs,lib,stages = cfg.get('nbs_path', 'nbs'),cfg.get('lib_path', 'lib'),read_stages(root)
     def deps(n): return [Path(os.path.relpath(f, root)).as_posix() for f in _files(stages[n], root, 'deps')] if n in stages else [f'{nbs}/{n}.ipynb', lib]
     return {n:{'constraints.txt', 'configs/notebooks', *(d for m in {n, *before} for d in deps(m))} for n,before in plan(root/nbs, root).items()}
 
@@ -126,7 +126,7 @@ def results_here(
 # %% ../nbs/25_diff.ipynb #cb320f72
 def _lend(root, tree, folder):
     "Link what the chapters read, and neither git nor a chapter brings"
-    stages = _stages(tree)
+    stages = read_stages(tree)
     made = {o for s in stages.values() for o in _files(s, tree, 'outs', 'metrics', 'plots')}
     for f in {f for s in stages.values() for f in _files(s, tree, 'deps')}-made:
         here = Path(os.path.normpath(root/os.path.relpath(f, tree)))

@@ -10,7 +10,7 @@ import ast, os, re
 from contextlib import suppress
 from pathlib import Path
 from .cells import read_nb, run_cells
-from .plan import _files, _overlap, _stages
+from .plan import _files, _overlap, read_stages
 from .project import find_root, settings
 from .scan import _parse
 from .configs import compose
@@ -122,7 +122,7 @@ def undeclared(
 )->list: # Sentences; none when dvc.yaml says all, or is not there
     "Say where dvc.yaml and the chapters differ"
     root = Path(root or find_root()).resolve()
-    stages,folder = _stages(root),root/settings(root).get('nbs_path', 'nbs')
+    stages,folder = read_stages(root),root/settings(root).get('nbs_path', 'nbs')
     if not stages: return []
     chapters = sorted(p for p in folder.glob('*.ipynb') if re.match(r'\d+_', p.name))
     gaps = [g for p in chapters if p.stem in stages for g in _gaps(p, stages[p.stem], root)]
