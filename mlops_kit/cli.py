@@ -4,8 +4,9 @@
 
 # %% auto #0
 __all__ = ['runs', 'studies', 'main', 'completion', 'new', 'check', 'doctor', 'readme', 'update', 'enable', 'disable', 'add',
-           'run', 'warm', 'lab', 'params', 'runs_list', 'runs_show', 'runs_compare', 'runs_open', 'runs_prune',
-           'runs_diff', 'train', 'sweep', 'reproduce', 'studies_list', 'studies_show', 'studies_keep', 'studies_open']
+           'run', 'run_pipeline', 'warm', 'lab', 'params', 'runs_list', 'runs_show', 'runs_compare', 'runs_open',
+           'runs_prune', 'runs_diff', 'train', 'sweep', 'reproduce', 'studies_list', 'studies_show', 'studies_keep',
+           'studies_open']
 
 # %% ../nbs/91_cli.ipynb #f44b2c96
 import json, os, sys
@@ -15,6 +16,7 @@ from typer import Argument, Context, Option
 from .data_verbs import data
 from .model_verbs import models
 from .monitor_verbs import monitor
+from .pipeline_verbs import pipeline
 from .retrain_verbs import retrain
 from .serve_verbs import keys
 from .verbs import _as_json, _json, _overrides, _project, _split_words, _table, _target, _typed, app, verb
@@ -276,28 +278,12 @@ _verify = Option(False, '--verify-cold', help='Run each case a second time in a 
 _cov = Option(False, '--cov', help="Measure which lines of the project's package the notebooks run; runs what is unchanged, too")
 _verbose = Option(False, '--verbose', '-v', help='Tell what was imported beforehand, and what was not')
 _why = Option(False, '--why', help='Say what has changed, and run nothing')
+_share = Option(False, '--share', help='Take from the DVC remote what another machine has made, and put there what is made here')
 
 # %% ../nbs/91_cli.ipynb #d091fa3c
-def _suite(words, param, set_name, **how):
-    import shlex
-    from mlops_kit.runs import How, Suite
-    paths,overrides = _split_words(words or [])
-    return Suite(paths, overrides, _pairs(param, '-p'), set_name, how=How(command=shlex.join(['mlops-kit', *sys.argv[1:]]), **how))
-
-@verb('mlops-kit run nbs --set ci trainer.max_epochs=1')
-def run(words:list[str]=_words, param:list[str]=_param, set_name:str=_set, jobs:int=_jobs, timeout:float=_timeout,
-    cell_timeout:float=_cell_timeout, suite_timeout:float=_suite_timeout, retries:int=_retries, force:bool=_force, resume:bool=_resume,
-    last_failed:bool=_last_failed, cold:bool=_cold, verify_cold:bool=_verify, cov:bool=_cov, verbose:bool=_verbose, why:bool=_why,
-    html:str=_html, junit:str=_junit, summary:str=_summary, as_json:bool=_as_json):
-    "Run notebooks in order of their inputs and outputs, skip what is unchanged, and record each run"
-    _project()
-    sys.modules.setdefault('rfc3987_syntax', None)
+def _go(suite, html, junit, summary, as_json):
+    "Run it, report it, and exit with 1 when something did not pass"
     from mlops_kit.record import GOOD
-    limits = dict(timeout=timeout, cell_timeout=cell_timeout, suite_timeout=suite_timeout, retries=retries)
-    which = dict(force=force, resume=resume, last_failed=last_failed, cold=cold, verify_cold=verify_cold, cov=cov, verbose=verbose)
-    suite = _suite(words, param, set_name, jobs=jobs, **which, **limits)
-    if why: return _say_why(suite, as_json)
-    if not suite.cases: return print(f'nothing failed in suite {suite.earlier["suite"]}')
     try: done = _carry_out(suite, as_json)
     finally:
         if suite.path: _report(suite, html, junit, summary, as_json)
@@ -305,6 +291,48 @@ def run(words:list[str]=_words, param:list[str]=_param, set_name:str=_set, jobs:
     from mlops_kit.states import outgrown
     if said := outgrown(suite.root): print(said, file=sys.stderr)
     raise typer.Exit(1)
+
+# %% ../nbs/91_cli.ipynb #f4bf6d1c
+def _suite(words, param, set_name, share=False, **how):
+    import shlex
+    sys.modules.setdefault('rfc3987_syntax', None)
+    from mlops_kit.runs import How, Suite
+    if share: from mlops_kit.share import Shared as Suite
+    paths,overrides = _split_words(words or [])
+    return Suite(paths, overrides, _pairs(param, '-p'), set_name, how=How(command=shlex.join(['mlops-kit', *sys.argv[1:]]), **how))
+
+@verb('mlops-kit run nbs --set ci trainer.max_epochs=1')
+def run(words:list[str]=_words, param:list[str]=_param, set_name:str=_set, jobs:int=_jobs, timeout:float=_timeout,
+    cell_timeout:float=_cell_timeout, suite_timeout:float=_suite_timeout, retries:int=_retries, force:bool=_force, resume:bool=_resume,
+    last_failed:bool=_last_failed, cold:bool=_cold, verify_cold:bool=_verify, cov:bool=_cov, verbose:bool=_verbose, why:bool=_why,
+    share:bool=_share, html:str=_html, junit:str=_junit, summary:str=_summary, as_json:bool=_as_json):
+    "Run notebooks in order of their inputs and outputs, skip what is unchanged, and record each run"
+    _project()
+    from mlops_kit.project import InputError
+    if share and why: raise InputError('--share fetches what others have made: ask --why without it')
+    limits = dict(timeout=timeout, cell_timeout=cell_timeout, suite_timeout=suite_timeout, retries=retries)
+    which = dict(force=force, resume=resume, last_failed=last_failed, cold=cold, verify_cold=verify_cold, cov=cov, verbose=verbose)
+    suite = _suite(words, param, set_name, share, jobs=jobs, **which, **limits)
+    if why: return _say_why(suite, as_json)
+    if not suite.cases: return print(f'nothing failed in suite {suite.earlier["suite"]}')
+    _go(suite, html, junit, summary, as_json)
+
+# %% ../nbs/91_cli.ipynb #9941987f
+_alone = Option(False, '--no-share', help='Leave the DVC remote alone')
+_changes = Argument(None, metavar='[OVERRIDE...]', help='For Hydra, such as trainer.max_epochs=1', autocompletion=_overrides)
+
+@verb('mlops-kit pipeline run', on=pipeline, name='run')
+def run_pipeline(overrides:list[str]=_changes, set_name:str=_set, jobs:int=_jobs, retries:int=_retries, force:bool=_force,
+    no_share:bool=_alone, html:str=_html, junit:str=_junit, summary:str=_summary, as_json:bool=_as_json):
+    "Run the chapters that have changed, and those that follow; take what another machine has made"
+    _project()
+    from mlops_kit.pipeline import chapters
+    from mlops_kit.project import find_root
+    from mlops_kit.share import has_remote
+    root = find_root()
+    words = [*map(str, chapters(root)), *(overrides or [])]
+    suite = _suite(words, [], set_name, not (no_share or set_name) and has_remote(root), jobs=jobs, retries=retries, force=force)
+    _go(suite, html, junit, summary, as_json)
 
 # %% ../nbs/91_cli.ipynb #37a74a82
 _command = Argument(metavar='COMMAND...', help='What to run')
@@ -556,5 +584,6 @@ def studies_open(name:str=_study, storage:str=_storage, port:int=_port, no_brows
 app.add_typer(models, name='models')
 app.add_typer(keys, name='keys')
 app.add_typer(monitor, name='monitor')
+app.add_typer(pipeline, name='pipeline')
 verb('mlops-kit retrain --reason drift retrain.labels=labels.csv')(retrain)
 app.add_typer(data, name='data')

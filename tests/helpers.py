@@ -4,6 +4,7 @@ import re
 import shutil
 import subprocess
 import sys
+import time
 import venv
 from configparser import ConfigParser
 from hashlib import sha256
@@ -134,6 +135,13 @@ def lint_workflows(folder):
         ['check-jsonschema', '-q', '--builtin-schema', 'vendor.github-workflows', *names]
     results = [sh(tool, cwd=folder, ok=False, env=path) for tool in tools]
     return '\n'.join(r.stdout for r in results if r.returncode)
+
+
+def wait_for(what, seconds):
+    "Whether it becomes true in time"
+    end = time.monotonic() + seconds
+    while not what() and time.monotonic() < end: time.sleep(.1)
+    return what()
 
 
 def typed(text):

@@ -13,7 +13,7 @@ from uuid import uuid4
 import nbformat
 import psutil
 import pytest
-from helpers import ROOT, Env, extras, sh
+from helpers import ROOT, Env, extras, sh, wait_for
 
 from mlops_kit import forkserver
 from mlops_kit.execute import differences, kernel_env, run_case
@@ -299,13 +299,6 @@ def marked(mark):
         except OSError: continue
         if mark.encode() in env and command: found[int(folder.name)] = command.replace(b'\0', b' ').decode()
     return found
-
-
-def wait_for(what, seconds):
-    "Whether it becomes true in time"
-    end = time.monotonic() + seconds
-    while not what() and time.monotonic() < end: time.sleep(.1)
-    return what()
 
 
 @pytest.fixture
