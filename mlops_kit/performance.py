@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np, pandas as pd
 from .drift import persistent
 from .evaluate import BLUE, METRICS, ORANGE, Estimate, estimate
-from .logs import Labelled
+from .logs import Labelled, dated
 from .monitor import began, windows_of
 from .project import InputError, nearest
 from .signature import load_signature, name_of
@@ -211,8 +211,7 @@ def _accepted(folder, rows):
     folder = Path(folder)
     if not (folder/'provenance.json').is_file(): raise InputError(f'{folder} is no package')
     found = json.loads((folder/'provenance.json').read_text(encoding='utf-8')).get('evaluation') or {}
-    dates = [f.name for f in load_signature(folder/'signature.json').inputs if f.dtype=='date' and f.name in rows]
-    rows = rows.assign(**{c:pd.to_datetime(rows[c], format='ISO8601', errors='coerce') for c in dates})
+    rows = dated(rows, load_signature(folder/'signature.json').inputs)
     asked,ok = (found.get('asked') or {}).get('slices') or {},{}
     for name,predicate in asked.items():
         with suppress(InputError):
