@@ -4,11 +4,11 @@
 
 # %% auto #0
 __all__ = ['models', 'gate', 'package', 'models_list', 'models_show', 'models_history', 'models_diff', 'models_lineage',
-           'models_register', 'models_promote', 'models_ready', 'models_copy', 'models_rollback', 'models_retire',
-           'models_deployed']
+           'models_register', 'models_promote', 'models_ready', 'models_copy', 'models_send', 'models_rollback',
+           'models_retire', 'models_deployed']
 
 # %% ../nbs/89_models.ipynb #7f45ba89
-import os, typer
+import os, re, typer
 from typer import Argument, Option
 from .verbs import _as_json, _json, _picture, _project, _save_figure, _table, _typed, verb
 
@@ -70,7 +70,7 @@ models = typer.Typer(no_args_is_help=True, help='Registered models: which versio
 
 _model = Argument(metavar='MODEL', help='Its name')
 _version = Argument(metavar='VERSION', help='A number, as `models show` lists them')
-_uri = Option(None, '--registry', envvar='MLFLOW_REGISTRY_URI', metavar='URI', help='An MLflow registry; by default a file in registry/')
+_uri = Option(None, '--registry', envvar='MLFLOW_REGISTRY_URI', metavar='URI|ENV', help='An MLflow registry, or an environment of configs/env such as prod; by default a file in registry/')
 _why = Option('', '--why', help='For the history')
 _who = Option(None, '--who', help='For the history; by default who is logged in')
 
@@ -83,8 +83,9 @@ def _registry(uri):
     with suppress(InputError): root = find_root()
     if not (root/'configs'/'registry').is_dir(): return Registry(uri, root/'registry')
     from mlops_kit.configs import compose
-    cfg = compose(root=root)
-    if uri: cfg.registry.uri = uri
+    env = (root/f'configs/env/{uri}.yaml').is_file() if re.fullmatch(r'\w+', uri or '') else False
+    cfg = compose([f'env={uri}'] if env else [], root=root)
+    if uri and not env: cfg.registry.uri = uri
     return Registry(folder=cfg.registered, **cfg.registry)
 
 def _told(t):
@@ -172,6 +173,16 @@ def models_ready(model:str=_model, version:str=_which, registry:str=_uri, as_jso
 def models_copy(model:str=_model, version:str=_which, to:str=Option('package', metavar='FOLDER', help='A new one'), registry:str=_uri):
     "Copy the package of a version out of the registry, checked"
     print(f'{to}: {model} {_registry(registry).copy(model, version, to)}')
+
+_from = Option(None, '--from', '--registry', envvar='MLFLOW_REGISTRY_URI', metavar='URI|ENV', help='Where it is now; by default the registry of this project')
+
+@verb('mlops-kit models send digits challenger --from staging --to prod', on=models, name='send')
+def models_send(model:str=_model, version:str=_which, to:str=Option(..., '--to', metavar='URI|ENV', help='Where it goes: an environment of configs/env, or an MLflow registry'),
+    why:str=_why, who:str=_who, registry:str=_from):
+    "Register the package of a version in another environment: the same bytes, by their digest"
+    here,there = _registry(registry),_registry(to)
+    number = here.send(model, version, there, why, who)
+    print(f'{model} {here._number(model, version)} is {model} {number} of {to}, package {there._version(model, number)["package"]}')
 
 # %% ../nbs/89_models.ipynb #a2905c04
 @verb('mlops-kit models rollback digits --why "slower"', on=models, name='rollback')

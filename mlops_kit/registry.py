@@ -123,6 +123,7 @@ class Registry:
         folder='registry', # Where packages are kept, by their content
         approval:bool=False, # Must somebody agree who does not promote it, before a version becomes champion?
     ):
+        if ' ' in (uri or '').strip(): raise InputError(f'{uri!r} is no address of a registry') # As configs/env says what to set
         self.folder,self.approval = Path(folder).absolute(),approval
         self.uri = uri or f'sqlite:///{self.folder}/registry.db'
         with _quiet(), _reachable(self.uri): self.client = _client(self.uri, self.folder)
@@ -345,6 +346,21 @@ def _copy(self:Registry,
     return number
 
 Registry.ready,Registry.copy = _ready,_copy
+
+# %% ../nbs/32_registry.ipynb #bc564d9c
+def _send(self:Registry,
+    name:str, # Of the model
+    which, # A version, or champion or challenger
+    to:Registry, # The registry of the other environment
+    why:str='', # For its history
+    who:str=None, # By default who is logged in
+)->int: # Its number there
+    "Register the package of a version in another registry, byte for byte"
+    number,place = self.fetch(name, which)
+    _require_gate(name, self._version(name, number))
+    return to.register(place, why or f'{name} {number} of {_public(self.uri)}', who)
+
+Registry.send = _send
 
 # %% ../nbs/32_registry.ipynb #43c49237
 def _history(self:Registry,

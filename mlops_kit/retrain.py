@@ -13,6 +13,7 @@ from datetime import datetime, timezone
 from pathlib import Path
 from uuid import uuid4
 import numpy as np, pandas as pd
+from .alert import tell
 from .configs import build, compose
 from .contracts import load_contract
 from .drift import Reference
@@ -485,6 +486,16 @@ def _tidy(self:Loop):
 Loop._tidy = _tidy
 
 # %% ../nbs/49_retrain.ipynb #1f90943d
+_BAD = {'refused':'RetrainRefused', 'rolled back':'RetrainRolledBack', 'failed':'RetrainFailed'}
+
+def _alert(self:Loop, a):
+    where = self.how.get('alerts')
+    if not where or a.outcome not in _BAD: return
+    if lost := tell(where, _BAD[a.outcome], a.steps[-1]['said'], model=self.name, env=str(self.cfg.get('env', 'dev'))): self.say(lost)
+
+Loop._alert = _alert
+
+# %% ../nbs/49_retrain.ipynb #a839d0b6
 def _decided(loop, reason):
     past = [_moment(a.now, 'now') for a in loop.attempts if a.outcome!='left']
     look = loop.look()
@@ -500,6 +511,7 @@ def _go(loop, a, on_event, look=None):
     except MachineError: raise # It stays open: the next call goes on when the machine is well
     except Exception as e:
         a.note('stop', str(e), outcome='failed')
+        loop._alert(a)
         raise
     finally: loop._tidy()
 
@@ -543,6 +555,7 @@ def retrain(
             a = _take_up(loop, reason, on_event) or _anew(loop, reason, why, on_event)
             run.update(notes=[s['said'] for s in a.steps], metrics={f'{k} {v["metric"]}':v['value'] for k,v in (a.verdicts or {}).items()})
             a.keep(runs=[*(a.runs or []), run.id])
+            loop._alert(a)
     return a
 
 # %% ../nbs/49_retrain.ipynb #550acf4c

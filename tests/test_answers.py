@@ -91,7 +91,7 @@ def made(kit, folder, row):
 def rows(mark): return pytest.mark.parametrize('row', [pytest.param(row, id=str(n), marks=mark(n)) for n, row in enumerate(ROWS)])
 
 
-@rows(lambda n: [pytest.mark.full] if n > 2 else [])
+@rows(lambda n: [] if n < 3 else [pytest.mark.full if n % 10 == 3 else pytest.mark.soak])
 def test_options_go_together(bare, forked, tmp_path, row):
     "Any two options give a project that exports, imports, composes and has its own README"
     assert forked(faults, made(bare, tmp_path / 'my project', row), False) == []

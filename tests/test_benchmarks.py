@@ -38,7 +38,7 @@ def test_data_checks():
     assert {k for k, v in record['metrics'].items() if v > 0} == {'check', 'fingerprint', 'leaks', 'memory'}
 
 
-@full
+@soak
 def test_training_step():
     "Every way to train is measured, and the ratio to the loop by hand is in the record"
     record = measured('nbs/benchmarks/training_step.ipynb', tasks=['image'], rounds=1, epochs=1)
@@ -71,7 +71,7 @@ def test_year():
     assert record['metrics']['promoted'] + record['metrics']['refused'] == 2
 
 
-@full
+@soak
 def test_engines():
     "Every tool runs every notebook, each of ours in a process of its own, and the goals are in the record and on the page"
     record = bench()
@@ -87,7 +87,8 @@ def test_engines():
     assert '2 kernels: memory warm / cold' in texts[-2]
 
 
-@pytest.mark.parametrize('peer', [pytest.param(p, marks=soak if n else full) for n, p in enumerate(PEERS)])
+@soak
+@pytest.mark.parametrize('peer', PEERS)
 def test_peer_that_fails(peer):
     "A peer whose notebooks fail fails the benchmark, which says whose and why"
     record = bench(peers=[peer], imports='numpy, no_such_module')

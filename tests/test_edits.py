@@ -9,8 +9,8 @@ import pytest
 from children import FLAVOURS, Child, git, new_project
 
 FOUND = edits.edits()
-GROUPS = [pytest.param(name, marks=pytest.mark.xdist_group(e.project)) for name, e in FOUND.items()]
-pytestmark = pytest.mark.full
+TIERS = pytest.mark.full, pytest.mark.soak, pytest.mark.soak
+GROUPS = [pytest.param(name, marks=[pytest.mark.xdist_group(e.project), TIERS[i % 3]]) for i, (name, e) in enumerate(FOUND.items())]
 
 
 @pytest.fixture(scope='module')
@@ -43,6 +43,7 @@ def test_edit(project, tmp_path, name):
     assert edit.shows in said[-1]
 
 
+@pytest.mark.full
 def test_edits_are_cheap():
     "Twelve of them, and half need one file and eight lines, or less"
     files, lines = zip(*(edits.cost(e.diff) for e in FOUND.values()))

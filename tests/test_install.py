@@ -9,6 +9,7 @@ from helpers import ROOT, Env, extras, kit_env, sh
 LIGHT = 'project params record runs readme check tracking scaffold cli'.split()  # no extra needed to import
 NOTEBOOK = {'cells': [], 'metadata': {}, 'nbformat': 4, 'nbformat_minor': 5}
 BRINGS = {'monitor': 'logs drift monitor performance simulate exporter watchpage'}  # what works with that extra alone
+IN_DEV = {'dev', 'loggers', 'postgres', 's3'}  # installed wherever these tests run
 ALONE = sorted(set(extras()) - {'base', 'project'})
 
 
@@ -61,7 +62,7 @@ def test_project_imports_everything(project_env, modules, tmp_path):
     project_env.pip('check')
 
 
-@pytest.mark.parametrize('extra', ALONE)
+@pytest.mark.parametrize('extra', [pytest.param(e, marks=[pytest.mark.soak] if e in IN_DEV else []) for e in ALONE])
 def test_other_extras_install_alone(wheel, extra, tmp_path):
     "An extra brings all that it needs, and fits the lock"
     env = kit_env(extra, wheel)

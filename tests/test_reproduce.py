@@ -8,7 +8,7 @@ import time
 from functools import cache
 
 import pytest
-from children import Child, each_flavour, git, new_project, one_flavour
+from children import Child, full_then_soak, git, new_project, one_flavour
 from tables import write
 
 tabular_only = pytest.mark.parametrize('flavour', ['tabular'])
@@ -65,7 +65,7 @@ def record(trained_children, flavour):
     return trained_children(flavour)[1]
 
 
-@each_flavour
+@full_then_soak
 def test_same_machine_same_weights(own, record):
     "On the same machine the same weights come out, and the new run says which one it reproduces"
     said = reproduced(own, record, cwd=own.path / 'runs/train')
