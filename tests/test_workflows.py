@@ -11,6 +11,8 @@ from children import commit_all, render
 from helpers import lint_workflows, sh
 from runner import Job
 
+from mlops_kit.stages import undeclared
+
 PLAYED = '''#!/bin/sh
 echo "$(basename "$0") $*" >> "$PLAYED/log"
 [ -f newest.txt ] && cp newest.txt "$PLAYED/"
@@ -47,6 +49,11 @@ def test_workflows_are_clean(full):
     "The workflows of every stage pass actionlint, zizmor and check-jsonschema"
     assert {f.stem for f in (full / '.github/workflows').glob('*.yml')} >= {'ci', 'release', 'scheduled'}
     assert lint_workflows(full / '.github/workflows') == ''
+
+
+def test_stages_are_in_step(full):
+    "With every stage, dvc.yaml says what each chapter reads and makes"
+    assert undeclared(full) == []
 
 
 @pytest.fixture
