@@ -6,10 +6,11 @@
 __all__ = ['Store', 'remote_of', 'has_remote', 'Shared']
 
 # %% ../nbs/51_share.ipynb #4d3a5b02
-import base64, json, logging
+import base64, json, logging, shutil
 from contextlib import contextmanager
 from hashlib import sha256
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from .pipeline import chapters
 from .plan import plan, read_stages
 from .project import InputError, MachineError, need
@@ -113,6 +114,18 @@ def _give(self:Store,
 Store.give = _give
 
 # %% ../nbs/51_share.ipynb #9688d34b
+def _adds(stage): return any(isinstance(o, dict) and any((v or {}).get('persist') for v in o.values()) for o in stage.get('outs') or [])
+
+@contextmanager
+def _kept_beside(folders):
+    with TemporaryDirectory(dir=folders[0].parent if folders else None) as d:
+        aside = {f:Path(d)/str(i) for i,f in enumerate(folders)}
+        for f,copy in aside.items(): shutil.copytree(f, copy)
+        try: yield
+        finally:
+            for f,copy in aside.items(): shutil.copytree(copy, f, dirs_exist_ok=True)
+
+# %% ../nbs/51_share.ipynb #e0761e0c
 def _take(self:Store,
     found:dict, # From `find`
 ):
@@ -123,7 +136,8 @@ def _take(self:Store,
         with modify_yaml(str(self.root/'dvc.lock')) as lock:
             lock.setdefault('schema', '2.0')
             lock.setdefault('stages', {})[name] = found['lock']
-        self.repo.pull([name], remote=self.remote, force=True)
+        added = [self.root/o.def_path for o in self.repo.stage.load_one(name=name).outs if o.persist and (self.root/o.def_path).is_dir()]
+        with _kept_beside(added): self.repo.pull([name], remote=self.remote, force=True)
         for path,content in found['small'].items():
             (self.root/path).parent.mkdir(parents=True, exist_ok=True)
             (self.root/path).write_bytes(base64.b64decode(content))
@@ -131,8 +145,6 @@ def _take(self:Store,
 Store.take = _take
 
 # %% ../nbs/51_share.ipynb #f1a75bb2
-def _adds(stage): return any(isinstance(o, dict) and any((v or {}).get('persist') for v in o.values()) for o in stage.get('outs') or [])
-
 class Shared(Suite):
     "A suite that takes from the DVC remote what is made there, and gives to it what it makes"
     def __init__(self, *args, **kw):
@@ -157,10 +169,10 @@ def _receive(self:Shared, case):
     if not found: return False
     try: self.store.take(found)
     except MachineError as e: return self._note(f'{case.name} is made again: {e}')
-    self.keys[case.name] = self._key(case)
-    if self.keys[case.name]!=found['record']['key']: return self._note(f'{case.name} is made again: what the DVC remote has is not what its record says')
+    self.keys[case.name],adds = self._key(case),_adds(self.stages[case.path.stem])
+    if not adds and self.keys[case.name]!=found['record']['key']: return self._note(f'{case.name} is made again: what the DVC remote has is not what its record says')
     self.last[case.name],self.stale[case.name] = found['record'],[]
-    if not _adds(self.stages[case.path.stem]): self.memory.remember(self._known_as(case), found['record'])
+    if not adds: self.memory.remember(self._known_as(case), found['record'])
     self._note(f'{case.name} was made before, by {found["record"]["id"]}: its files are from the DVC remote')
     return True
 

@@ -8,6 +8,7 @@ __all__ = ['KINDS', 'Planted', 'read_planted', 'plant', 'Simulated', 'simulate']
 # %% ../nbs/44_simulate.ipynb #61da1a04
 import re
 from dataclasses import dataclass
+from hashlib import blake2b
 from pathlib import Path
 from uuid import uuid4
 import numpy as np, pandas as pd
@@ -196,7 +197,7 @@ def _one_day(made, place, asked, planted, day, days, table, target, first, lag, 
     arrays,ok = _fitting(df, inputs)
     if not ok.any(): return [],pd.DataFrame()
     times = first+pd.to_timedelta(day[ok], 'D')
-    run = uuid4().hex[:12]
+    run = blake2b(f'{made.signature.model} {first} {seed}'.encode(), digest_size=6).hexdigest()
     records = records_of([f'{run}/{i}' for i in range(ok.sum())], to_rows(arrays, inputs), made._answers(made.ask(arrays)), place, 'champion', 0, hide_personal(inputs))
     records = [r|dict(time=now(t.timestamp())) for r,t in zip(records, times)]
     if not target: return records,pd.DataFrame()

@@ -23,6 +23,7 @@ CHAPTERS = {
     '02_train': "open('../model.txt', 'w').write(open('../homes.csv').read())",
     '03_judge': "open('../judged.json', 'w').write('{\"rmse\": %d}' % len(open('../model.txt').read()))",
     '04_register': "import os; os.makedirs('../registry', exist_ok=True); open('../registry/models', 'a').write('a model')",
+    '05_serve': "open('../registry/models').read()",
 }
 DAG = """stages:
   00_prepare: {cmd: mlops-kit run nbs/00_prepare.ipynb, outs: [homes.csv]}
@@ -30,6 +31,7 @@ DAG = """stages:
   02_train: {cmd: mlops-kit run nbs/02_train.ipynb, deps: [homes.csv], outs: [model.txt]}
   03_judge: {cmd: mlops-kit run nbs/03_judge.ipynb, deps: [model.txt], metrics: [{judged.json: {cache: false}}]}
   04_register: {cmd: mlops-kit run nbs/04_register.ipynb, deps: [judged.json], outs: [{registry: {persist: true}}]}
+  05_serve: {cmd: mlops-kit run nbs/05_serve.ipynb, deps: [registry]}
 """
 
 
@@ -38,7 +40,7 @@ def kit(folder, *words, **kw): return sh([BIN / 'mlops-kit', *words], cwd=folder
 
 @pytest.fixture
 def origin(tmp_path):
-    "A project of five chapters in git, with a DVC remote"
+    "A project of six chapters in git, with a DVC remote"
     folder = tmp_path / 'origin'
     (folder / 'nbs').mkdir(parents=True)
     for n, source in CHAPTERS.items(): nbformat.write(new_notebook(cells=[new_code_cell(source, id=n)]), folder / f'nbs/{n}.ipynb')
@@ -112,7 +114,19 @@ def test_changed_chapter(exported, tmp_path):
     assert '02_train has to be run first' in said
     assert 'Traceback' not in said
     kit(a, 'pipeline', 'run')
-    assert ran(a)[-3:] == ['02_train', '03_judge', '04_register']
+    assert ran(a)[-4:] == ['02_train', '03_judge', '04_register', '05_serve']
+
+
+def test_registry_keeps_what_is_only_here(exported, tmp_path):
+    "What a registry holds in this clone alone is still there when that of the remote has come"
+    origin = exported('argo')
+    kit(clone(origin, tmp_path / 'a'), 'pipeline', 'run')
+    b = clone(origin, tmp_path / 'b')
+    (b / 'registry').mkdir()
+    (b / 'registry/mine').write_text('mine')
+    kit(b, 'run', 'nbs/05_serve.ipynb', '--share')
+    assert ran(b) == ['05_serve']
+    assert {f.name for f in (b / 'registry').iterdir()} == {'mine', 'models'}
 
 
 def test_action_pins(exported):
