@@ -8,6 +8,8 @@ __all__ = ['tell']
 # %% ../nbs/47_alert.ipynb #532f49c7
 import json, urllib.request
 from datetime import datetime, timedelta, timezone
+from http.client import HTTPException
+from .redact import redact_text
 
 # %% ../nbs/47_alert.ipynb #86d64841
 def tell(
@@ -24,5 +26,5 @@ def tell(
         startsAt=now.isoformat(), endsAt=(now+timedelta(hours=hours)).isoformat())
     body,kind = json.dumps([alert]).encode(),{'Content-Type':'application/json'}
     try: urllib.request.urlopen(urllib.request.Request(f'{address.rstrip("/")}/api/v2/alerts', body, kind), timeout=timeout).close()
-    except (OSError, ValueError) as e: return f'nobody was told at {address}: {getattr(e, "reason", None) or e}'
+    except (OSError, ValueError, HTTPException) as e: return redact_text(f'nobody was told at {address}: {getattr(e, "reason", None) or e}', {})
     return ''

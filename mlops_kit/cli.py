@@ -331,7 +331,9 @@ def run_pipeline(overrides:list[str]=_changes, set_name:str=_set, jobs:int=_jobs
     from mlops_kit.share import has_remote
     root = find_root()
     words = [*map(str, chapters(root)), *(overrides or [])]
-    suite = _suite(words, [], set_name, not (no_share or set_name) and has_remote(root), jobs=jobs, retries=retries, force=force)
+    share = not (no_share or set_name) and has_remote(root, overrides or [])
+    suite = _suite(words, [], set_name, share, jobs=jobs, retries=retries, force=force)
+    for c in suite.cases.values(): c.asked = False
     _go(suite, html, junit, summary, as_json)
 
 # %% ../nbs/91_cli.ipynb #37a74a82

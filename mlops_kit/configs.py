@@ -33,6 +33,14 @@ def _folder(kind, cfg):
 def _resolve(kind, path='', *, _root_): return f'${{{kind}:{path}}}' if _kept.get() else str(_folder(kind, _root_)/path)
 
 # %% ../nbs/21_configs.ipynb #8ce784ca
+def _without_passwords(res):
+    "Addresses that nothing is learned from, without who may ask there"
+    from mlops_kit.redact import redact_text
+    for node,name in ((res.get('registry'), 'uri'), (res, 'alerts'), (res.get('retrain'), 'alerts')):
+        if isinstance(node, dict) and isinstance(node.get(name), str): node[name] = redact_text(node[name], {})
+    return res
+
+# %% ../nbs/21_configs.ipynb #f5515a76
 def _register():
     from omegaconf import OmegaConf
     for kind in ('out', 'root', 'run'): OmegaConf.register_new_resolver(kind, partial(_resolve, kind), replace=True)
@@ -45,7 +53,7 @@ def _portable(cfg):
     except OmegaConfBaseException as e: raise InputError(f'config: {" ".join(str(e).split())}') from None
     finally: _kept.reset(token)
     if Path(res.get('out') or '.').is_absolute(): res['out'] = os.path.relpath(res['out'], _top(cfg))
-    return res
+    return _without_passwords(res)
 
 # %% ../nbs/21_configs.ipynb #d60ae4e9
 def _keys(node, head=''):

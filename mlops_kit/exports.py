@@ -6,23 +6,32 @@
 __all__ = ['ENGINES', 'edited', 'find_engine', 'export', 'write_export']
 
 # %% ../nbs/52_exports.ipynb #fe566d5d
-import difflib, re, shlex
+import difflib, json, keyword, re, shlex
 from dataclasses import dataclass
 from hashlib import sha256
+from itertools import count
 from pathlib import Path
 from .project import InputError, MachineError, nearest
 
 # %% ../nbs/52_exports.ipynb #ee386a29
-def _dashed(name): return re.sub(r'[^a-z0-9]+', '-', name.lower()).strip('-')
+_IN_USE = {'os', 'shlex', 'sys', 'dsl', 'compiler', 'chapter', 'pipeline', *keyword.kwlist}
 
-def _job(name): return 'step_'+re.sub(r'\W', '_', name)
+def _dashed(name): return s if re.search('[a-z]', s := re.sub(r'[^a-z0-9]+', '-', name.lower()).strip('-')) else f'step-{s}'.strip('-')
 
-def _variable(name): return v if (v := re.sub(r'\W', '_', name).lstrip('0123456789_')).isidentifier() else _job(name)
+def _job(name): return 'step_'+re.sub(r'\W', '_', name, flags=re.ASCII)
+
+def _variable(name):
+    v = re.sub(r'\W', '_', name, flags=re.ASCII).lstrip('0123456789_')
+    return v if v.isidentifier() and v not in _IN_USE else _job(name)
 
 # %% ../nbs/52_exports.ipynb #25d13a48
 def _unique(names, rename):
-    found = {n:rename(n) for n in names}
-    return {n:v if [*found.values()].count(v)==1 else f'{v}_{i}' for i,(n,v) in enumerate(found.items())}
+    found = {}
+    for n in names:
+        first,sep = rename(n),'-' if rename is _dashed else '_'
+        tried = (f'{first}{sep}{i}' if i>1 else first for i in count(1))
+        found[n] = next(t for t in tried if t not in found.values())
+    return found
 
 # %% ../nbs/52_exports.ipynb #abd5a4e9
 ENGINES = {}
@@ -35,11 +44,17 @@ class _Engine:
     page:str # To fill in
     rename:callable # What it makes of a chapter's name
 
+def _quoted(text): return text if re.fullmatch(r'[A-Za-z0-9_./-]*[A-Za-z_./-][A-Za-z0-9_./-]*', text) and text.lower() not in _YAML else json.dumps(text)
+
+_YAML = {'y', 'n', 'yes', 'no', 'on', 'off', 'true', 'false', 'null', '-', '.'}
+
 def _page():
     from jinja2 import Environment, StrictUndefined
     signs = dict(variable_start_string='{=', variable_end_string='=}', block_start_string='{~', block_end_string='~}')
-    return Environment(**signs, comment_start_string='{;', comment_end_string=';}', trim_blocks=True, lstrip_blocks=True,
+    page = Environment(**signs, comment_start_string='{;', comment_end_string=';}', trim_blocks=True, lstrip_blocks=True,
         keep_trailing_newline=True, undefined=StrictUndefined)
+    page.filters |= dict(q=_quoted, py=repr)
+    return page
 
 # %% ../nbs/52_exports.ipynb #66cd651e
 ENGINES['airflow'] = _Engine('Airflow', 'deploy/pipelines/airflow.py', '''"""The chapters of {= project =} as tasks. In each worker's environment, MLOPS_KIT_PROJECT is its clone of the project,
@@ -55,14 +70,14 @@ PROJECT = os.environ.get('MLOPS_KIT_PROJECT', str(Path(__file__).resolve().paren
 MLOPS_KIT = os.environ.get('MLOPS_KIT', 'mlops-kit')
 
 
-def chapter(name):
-    command = [MLOPS_KIT, 'run', f'nbs/{name}.ipynb'{~ for o in overrides ~}, {= o|tojson =}{~ endfor ~}, '--share']
+def chapter(name, notebook, *overrides):
+    command = [MLOPS_KIT, 'run', notebook, *overrides, '--share']
     return BashOperator(task_id=name, bash_command=shlex.join(command), cwd=PROJECT, append_env=True)
 
 
 with DAG({= dag =}, schedule=None, catchup=False, max_active_runs=1, default_args={'retries': 1}):
 {~ for s in steps ~}
-    {= s.id =} = chapter('{= s.name =}')
+    {= s.id =} = chapter({= ([s.key, s.notebook] + s.overrides)|map('py')|join(', ') =})
 {~ endfor ~}
 {~ for s in steps if s.after ~}
     {= s.after[0] if s.after|length==1 else '[' ~ s.after|join(', ') ~ ']' =} >> {= s.id =}
@@ -80,20 +95,21 @@ spec:
   arguments:
     parameters:
       - name: image # built with docker/train.Dockerfile
-        value: {= image|tojson =}
+        value: {= image|q =}
   templates:
     - name: pipeline
       dag:
         tasks:
 {~ for s in steps ~}
-          - name: {= s.id =}
-            template: chapter
+          - name: {= s.id|q =}
+            template: {= 'chapter' if s.overrides or not overrides else 'plain' =}
 {~ if s.after ~}
             depends: {= s.after|join(' && ') =}
 {~ endif ~}
-            arguments: {parameters: [{name: notebook, value: nbs/{= s.name =}.ipynb}]}
+            arguments: {parameters: [{name: notebook, value: {= s.notebook|q =}}]}
 {~ endfor ~}
-    - name: chapter
+{~ for t in templates ~}
+    - name: {= t =}
       inputs:
         parameters:
           - name: notebook
@@ -103,11 +119,12 @@ spec:
       container:
         name: main
         image: "{{workflow.parameters.image}}"
-        command: [mlops-kit, run, "{{inputs.parameters.notebook}}"{~ for o in overrides ~}, {= o|tojson =}{~ endfor ~}, --share]
+        command: [mlops-kit, run, "{{inputs.parameters.notebook}}"{~ for o in overrides if t == 'chapter' ~}, {= o|q =}{~ endfor ~}, --share]
         envFrom:
           - secretRef: # for the DVC remote, the registry, the tracker
               name: {= dashed =}
               optional: true
+{~ endfor ~}
 ''', _dashed)
 
 # %% ../nbs/52_exports.ipynb #66eb42c4
@@ -116,19 +133,19 @@ import sys
 
 from kfp import compiler, dsl
 
-IMAGE = {= image|tojson =}  # built with docker/train.Dockerfile
+IMAGE = {= image|py =}  # built with docker/train.Dockerfile
 
 
 @dsl.component(base_image=IMAGE)
-def chapter(notebook: str):
+def chapter(notebook: str, overrides: list):
     import subprocess
-    subprocess.run(['mlops-kit', 'run', notebook{~ for o in overrides ~}, {= o|tojson =}{~ endfor ~}, '--share'], check=True)
+    subprocess.run(['mlops-kit', 'run', notebook, *overrides, '--share'], check=True)
 
 
 @dsl.pipeline(name='{= dashed =}')
 def pipeline():
 {~ for s in steps ~}
-    {= s.id =} = chapter(notebook='nbs/{= s.name =}.ipynb').set_display_name('{= s.name =}').set_caching_options(False)
+    {= s.id =} = chapter(notebook={= s.notebook|py =}, overrides={= s.overrides|py =}).set_display_name({= s.name|py =}).set_caching_options(False)
 {~ endfor ~}
 {~ for s in steps if s.after ~}
     {= s.id =}.after({= s.after|join(', ') =})
@@ -150,6 +167,9 @@ permissions: {}
 env:
   PIP_EXTRA_INDEX_URL: ${{ vars.PIP_EXTRA_INDEX_URL }}
   MLFLOW_REGISTRY_URI: ${{ vars.MLFLOW_REGISTRY_URI }}
+{~ for v in variables ~}
+  {= v =}: ${{ vars.{= v =} }}
+{~ endfor ~}
 
 concurrency:
   group: ${{ github.workflow }}
@@ -158,7 +178,7 @@ concurrency:
 jobs:
 {~ for s in steps ~}
   {= s.id =}:
-    name: {= s.name =}
+    name: {= s.name|q =}
 {~ if s.after ~}
     needs: [{= s.after|join(', ') =}]
 {~ endif ~}
@@ -176,9 +196,12 @@ jobs:
           cache: pip
           cache-dependency-path: '*.txt'
       - run: pip install -c constraints.txt -r requirements.txt dvc-s3 # for a DVC remote in S3; another store has its own
-      - name: {= s.name =}
+      - name: {= s.name|q =}
         run: |
-          mlops-kit run nbs/{= s.name =}.ipynb{= words =} --share
+{~ for v in variables ~}
+          : "${{= v =}:?set this variable in the settings of the repository}"
+{~ endfor ~}
+          mlops-kit run {= s.words =} --share
         env:
           AWS_ACCESS_KEY_ID: ${{ secrets.AWS_ACCESS_KEY_ID }}
           AWS_SECRET_ACCESS_KEY: ${{ secrets.AWS_SECRET_ACCESS_KEY }}
@@ -208,6 +231,16 @@ def find_engine(
     if name not in ENGINES: raise InputError(f'no engine {name}{nearest(name, ENGINES)}; there are: {", ".join(ENGINES)}')
     return ENGINES[name]
 
+# %% ../nbs/52_exports.ipynb #6ee2300e
+def _task(s, ids, overrides):
+    path,mine = s.notebook or f'nbs/{s.name}.ipynb',overrides if s.takes else []
+    key = re.sub(r'[^\w.-]', '_', s.name, flags=re.ASCII)
+    return dict(name=s.name, key=key, id=ids[s.name], after=[ids[m] for m in s.after], notebook=path, overrides=mine, words=shlex.join([path, *mine]))
+
+def _registries(overrides):
+    chosen = [o.partition('=')[2] for o in overrides if o.partition('=')[0]=='env']
+    return [f'{re.sub("[^A-Z0-9]", "_", e.upper())}_REGISTRY_URI' for e in chosen if e!='dev']
+
 # %% ../nbs/52_exports.ipynb #bf1150ca
 def export(
     engine:str, # A key of `ENGINES`
@@ -218,11 +251,12 @@ def export(
 )->str: # The whole file
     "Write a pipeline in the words of an orchestrator"
     e = find_engine(engine)
-    ids = _unique(steps, e.rename)
-    said = [dict(name=n, id=ids[n], after=[ids[m] for m in s.after]) for n,s in steps.items()]
-    words = ''.join(f' {shlex.quote(o)}' for o in overrides)
+    bad = next((o for o in overrides if '{{' in o or '\n' in o), None)
+    if bad: raise InputError(f'{bad!r}: an orchestrator would read double braces, or a second line, as its own')
+    said = [_task(s, ids, list(overrides)) for ids in [_unique(steps, e.rename)] for s in steps.values()]
+    templates = ['chapter']+['plain']*any(overrides and not s['overrides'] for s in said)
     known = dict(project=project, dashed=_dashed(project), dag=repr(project), overrides=list(overrides), image=image, file=e.file)
-    text = _page().from_string(e.page).render(steps=said, words=words, **known)
+    text = _page().from_string(e.page).render(steps=said, templates=templates, variables=_registries(overrides), **known)
     return _MADE.format(engine, _digest(text))+text
 
 # %% ../nbs/52_exports.ipynb #5d5e2a03
@@ -238,7 +272,7 @@ def write_export(
 )->str: # `written`, `unchanged`, or with `check` perhaps `outdated`
     "Keep an export, and what somebody has changed in it"
     file = Path(file)
-    old = file.read_text(encoding='utf-8') if file.is_file() else None
+    old = file.read_text(encoding='utf-8', errors='replace') if file.is_file() else None
     if old==text: return 'unchanged'
     if check: return 'outdated'
     if old is not None and not force and edited(old):

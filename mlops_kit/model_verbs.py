@@ -77,13 +77,15 @@ _who = Option(None, '--who', help='For the history; by default who is logged in'
 def _registry(uri):
     from contextlib import suppress
     from pathlib import Path
-    from mlops_kit.project import InputError, find_root
+    from mlops_kit.project import InputError, find_root, nearest
     from mlops_kit.registry import Registry
     root = Path('.')
     with suppress(InputError): root = find_root()
     if not (root/'configs'/'registry').is_dir(): return Registry(uri, root/'registry')
     from mlops_kit.configs import compose
-    env = (root/f'configs/env/{uri}.yaml').is_file() if re.fullmatch(r'\w+', uri or '') else False
+    envs = [f.stem for f in root.glob('configs/env/*.yaml')]
+    env = re.fullmatch(r'[\w-]+', uri or '')
+    if env and uri not in envs: raise InputError(f'{uri} is neither an environment{nearest(uri, envs)} nor the address of a registry')
     cfg = compose([f'env={uri}'] if env else [], root=root)
     if uri and not env: cfg.registry.uri = uri
     return Registry(folder=cfg.registered, **cfg.registry)
@@ -182,7 +184,9 @@ def models_send(model:str=_model, version:str=_which, to:str=Option(..., '--to',
     "Register the package of a version in another environment: the same bytes, by their digest"
     here,there = _registry(registry),_registry(to)
     number = here.send(model, version, there, why, who)
-    print(f'{model} {here._number(model, version)} is {model} {number} of {to}, package {there._version(model, number)["package"]}')
+    package = there._version(model, number)['package']
+    print(f'{model} {here._number(model, version)} is {model} {number} of {to}, package {package}')
+    typer.echo(f'its files are in {os.path.relpath(there.folder/"packages"/model/package)}; other machines have them after dvc push', err=True)
 
 # %% ../nbs/89_models.ipynb #a2905c04
 @verb('mlops-kit models rollback digits --why "slower"', on=models, name='rollback')

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from html import escape
 from itertools import count
 from pathlib import Path
+from .params import read_params
 from .plan import declared, find_notebooks, plan, read_stages
 from .project import InputError, find_root, settings
 from .runs import Suite
@@ -27,6 +28,8 @@ class Step:
     why:list=field(default_factory=list) # What has changed since it passed, in sentences; none when nothing did
     follows:list=field(default_factory=list) # Changed steps somewhere before it
     last:dict=field(default_factory=dict) # The record of its last pass
+    notebook:str='' # Its path, relative to the project
+    takes:bool=True # Does it take overrides?
 
     @property
     def state(self): return 'changed' if self.why else 'follows' if self.follows else 'unchanged'
@@ -75,7 +78,8 @@ def read_pipeline(
     for n in _in_order(needs):
         reads,makes = [_relative(f, root) for f in declared(stages, n, root)]
         why,last = _state(suite, n)
-        steps[n] = Step(n, paths[n], near[n], reads, makes, why, [m for m in steps if m in needs[n] and steps[m].why], last)
+        steps[n] = Step(n, paths[n], near[n], reads, makes, why, [m for m in steps if m in needs[n] and steps[m].why], last,
+            _relative([paths[n]], root)[0], 'overrides' in read_params(paths[n]))
     return steps
 
 # %% ../nbs/50_pipeline.ipynb #111de6fc

@@ -60,10 +60,17 @@ _image = Option('train', help='Image of docker/train.Dockerfile, for argo and kf
 _force = Option(False, '--force', help='Overwrite what was changed by hand, too')
 _check = Option(False, '--check', help='Write nothing; exit code 1 when the file is not as it would be')
 
-def _local_registry(root, steps, overrides):
-    from mlops_kit.configs import compose
-    if not (root/'configs').is_dir() or not any(m.startswith('registry') for s in steps.values() for m in s.makes): return False
-    return not (compose(list(overrides)).get('registry') or {}).get('uri')
+def _unseen(root, steps, overrides):
+    "What a task on another machine would not see, in sentences"
+    from mlops_kit.share import local_remote
+    found = []
+    if (root/'configs').is_dir():
+        from mlops_kit.configs import compose
+        registers = any(m.startswith('registry') for s in steps.values() for m in s.makes)
+        if not (compose(list(overrides)).get('registry') or {}).get('uri') and registers:
+            found.append('the registry is a file in this folder, which other machines do not see: set registry.uri, or MLFLOW_REGISTRY_URI')
+    if where := local_remote(root, overrides): found.append(f'chapters would share files in {where}, which other machines do not see: dvc remote modify store url s3://bucket/folder')
+    return found
 
 @verb('mlops-kit pipeline export airflow', on=pipeline)
 def export(engine:str=_engine, overrides:list[str]=_typed, image:str=_image, to:str=_to, force:bool=_force, check:bool=_check):
@@ -76,9 +83,10 @@ def export(engine:str=_engine, overrides:list[str]=_typed, image:str=_image, to:
     root = find_root()
     exports.find_engine(engine)
     steps = read_pipeline(root, overrides or [])
+    far = not check and _unseen(root, steps, overrides or []) # A wrong override is said before anything is written
     text = exports.export(engine, steps, settings(root)['lib_name'], overrides or [], image)
     file = Path(to) if to else root/exports.ENGINES[engine].file
     done = exports.write_export(text, file, force, check)
     print(f'{os.path.relpath(file)}: {done}')
-    if not check and _local_registry(root, steps, overrides or []): typer.echo('the registry is a file in this folder, which other machines do not see: set registry.uri, or MLFLOW_REGISTRY_URI', err=True)
+    for said in far or (): typer.echo(said, err=True)
     if done=='outdated': raise typer.Exit(1)

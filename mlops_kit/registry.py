@@ -123,7 +123,7 @@ class Registry:
         folder='registry', # Where packages are kept, by their content
         approval:bool=False, # Must somebody agree who does not promote it, before a version becomes champion?
     ):
-        if ' ' in (uri or '').strip(): raise InputError(f'{uri!r} is no address of a registry') # As configs/env says what to set
+        if (uri or '').startswith('set '): raise InputError(f'{uri!r} is no address of a registry') # As configs/env says what to set
         self.folder,self.approval = Path(folder).absolute(),approval
         self.uri = uri or f'sqlite:///{self.folder}/registry.db'
         with _quiet(), _reachable(self.uri): self.client = _client(self.uri, self.folder)

@@ -524,7 +524,8 @@ def _take_up(loop, reason, on_event): # The attempt, if it keeps a new one from 
         _go(loop, a, on_event)
         return a
     loop._settle(a)
-    return a if a.outcome=='rolled back' or a.outcome in ('on trial', 'waits') and reason!='manual' else None
+    if a.outcome=='rolled back' or a.outcome in ('on trial', 'waits') and reason!='manual': return a
+    loop._alert(a)
 
 def _anew(loop, reason, why, on_event):
     d,look = _decided(loop, reason)

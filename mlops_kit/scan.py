@@ -193,4 +193,6 @@ def scan_config(path): # A file below `configs`
     try: said = json.dumps(yaml.safe_load(text), default=str)
     except (yaml.YAMLError, ValueError): said = text
     targets = re.findall(r'_target_:\s*[\'"]?([\w.]+)\.\w+', text)
-    return dict(together([]), code=digest(said), imports=[[0, t, [], True] for t in targets], words=sort_words(words(text)))
+    where = os.path.basename(os.path.dirname(path)) in ('env', 'registry') # Where results go, which does not make them others
+    variables = [] if where else sorted(set(re.findall(r'oc\.env:\s*(\w+)', text)))
+    return dict(together([]), code=digest(said), imports=[[0, t, [], True] for t in targets], words=sort_words(words(text)), variables=variables)

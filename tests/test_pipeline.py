@@ -5,6 +5,7 @@ import signal
 import sqlite3
 import subprocess
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 import nbformat
@@ -82,10 +83,10 @@ def check_order(folder):
 
 
 def check_another(origin, folder):
-    "In another clone nothing is made again but what adds to a registry; everything is there"
-    said = kit(clone(origin, folder), 'pipeline', 'run', '--json')
+    "In another clone nothing is made again but what adds to a registry, or reads it; everything is there"
+    said = kit(clone(origin, folder) / 'nbs', 'pipeline', 'run', '--json')  # from any folder
     statuses = {r['name']: r['status'] for r in (json.loads(line) for line in said.splitlines() if line.startswith('{'))}
-    assert statuses == dict.fromkeys(CHAPTERS, 'skipped') | {'04_register': 'passed'}
+    assert statuses == dict.fromkeys(CHAPTERS, 'skipped') | {'04_register': 'passed', '05_serve': 'passed'}
     assert (folder / 'model.txt').read_text() == 'size,price'
     assert json.loads((folder / 'judged.json').read_text()) == {'rmse': 10}
 
@@ -134,6 +135,7 @@ def test_action_pins(exported):
     flow = yaml.safe_load((exported('github') / '.github/workflows/pipeline.yml').read_text())
     used = {s['uses'] for j in flow['jobs'].values() for s in j['steps'] if 'uses' in s}
     template = '\n'.join(f.read_text() for f in (ROOT / 'template/.github/workflows').glob('*.yml'))
+    assert used
     assert not [u for u in used if u not in template]
 
 
@@ -232,7 +234,8 @@ def test_scheduler_of_airflow(airflow, tmp_path):
         env.run('airflow', 'dags', 'trigger', 'homes', env=variables)
         wait_for(lambda: last_run(airflow) in ('success', 'failed'), 180)
     finally:
-        os.killpg(process.pid, signal.SIGTERM)
-        if not wait_for(lambda: process.poll() is not None, 20): os.killpg(process.pid, signal.SIGKILL)
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGTERM)
+            if not wait_for(lambda: process.poll() is not None, 20): os.killpg(process.pid, signal.SIGKILL)
     assert last_run(airflow) == 'success', (tmp_path / 'log').read_text()[-5000:]
     check_order(home)
