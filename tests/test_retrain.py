@@ -68,7 +68,7 @@ def ask(home, price=12, days=4, rows=60, seed=1):
     return log, labels
 
 
-@pytest.mark.parametrize('step', ['decide', 'collect', 'compare'])
+@pytest.mark.parametrize('step', ['compare', *(pytest.param(s, marks=pytest.mark.soak) for s in ('decide', 'collect'))])
 def test_killed(home, step):
     "Whoever is killed after a step leaves the champion, and the next call goes on with the same attempt"
     ask(home)
