@@ -9,8 +9,9 @@ import pytest
 from children import FLAVOURS, Child, git, new_project
 
 FOUND = edits.edits()
-TIERS = pytest.mark.full, pytest.mark.soak, pytest.mark.soak
-GROUPS = [pytest.param(name, marks=[pytest.mark.xdist_group(e.project), TIERS[i % 3]]) for i, (name, e) in enumerate(FOUND.items())]
+IN_FULL = {'04_loss', '07_online', '10_threshold'}  # the others in the soak
+GROUPS = [pytest.param(name, marks=[pytest.mark.xdist_group(e.project), pytest.mark.full if name in IN_FULL else pytest.mark.soak])
+          for name, e in FOUND.items()]
 
 
 @pytest.fixture(scope='module')

@@ -4,7 +4,7 @@ import re
 import shutil
 
 import pytest
-from children import CHAPTERS, Child, Layer, full_then_soak, git, in_flavours, other_flavours, passed_in_full
+from children import CHAPTERS, FLAVOURS, THOROUGH, Child, Layer, full_then_soak, git, in_flavours, passed_in_full
 from runner import Job, jobs
 
 
@@ -18,8 +18,11 @@ def run_workflow(file, checkout, env, folder, variables, event='pull_request'):
         yield done.uploads
 
 
-@pytest.mark.full
-@other_flavours
+TIERS = {f: pytest.mark.soak if f in THOROUGH else pytest.mark.full for f in FLAVOURS if f != THOROUGH[0]}
+SHORT = [pytest.param(f, marks=[pytest.mark.xdist_group(f), tier]) for f, tier in TIERS.items()]
+
+
+@pytest.mark.parametrize('flavour', SHORT)
 def test_flavour_works(child, tmp_path):
     "Its own workflow runs as it stands: checks, tests and every chapter pass; and the gate answers as the last chapter did"
     for _ in run_workflow(child.path / '.github/workflows/ci.yml', child.path, child.env, tmp_path, {}, event='push'): pass
@@ -30,7 +33,7 @@ def test_flavour_works(child, tmp_path):
 
 
 @pytest.mark.full
-@pytest.mark.parametrize('flavour', [in_flavours['tabular']])  # of images, test_as_a_new_user types this
+@pytest.mark.parametrize('flavour', [in_flavours['tabular']])  # of images, test_as_a_new_user types this, in the soak
 def test_chapters_in_full(child):
     "Every chapter passes in full, the model beats its baseline by an interval that excludes zero, and the gate lets it go on"
     child.kit('run nbs')

@@ -6,7 +6,7 @@ from children import Child, passed_in_full
 from helpers import kit_env, sh, typed
 
 
-@pytest.mark.full
+@pytest.mark.soak
 def test_as_a_new_user(kit, wheel, tmp_path):
     "`copier copy` without trust from the clone, then each command of the child's README in one shell, on a fresh environment"
     project, words = tmp_path / 'somewhere else' / 'digits', shlex.split('copier copy --defaults')
