@@ -39,7 +39,6 @@ ENGINES = {}
 @dataclass
 class _Engine:
     "What an orchestrator wants"
-    name:str # In full
     file:str # Where its file lies by default
     page:str # To fill in
     rename:callable # What it makes of a chapter's name
@@ -57,7 +56,7 @@ def _page():
     return page
 
 # %% ../nbs/52_exports.ipynb #66cd651e
-ENGINES['airflow'] = _Engine('Airflow', 'deploy/pipelines/airflow.py', '''"""The chapters of {= project =} as tasks. In each worker's environment, MLOPS_KIT_PROJECT is its clone of the project,
+ENGINES['airflow'] = _Engine('deploy/pipelines/airflow.py', '''"""The chapters of {= project =} as tasks. In each worker's environment, MLOPS_KIT_PROJECT is its clone of the project,
 and MLOPS_KIT the command of the environment that the project is installed in."""
 import os
 import shlex
@@ -85,7 +84,7 @@ with DAG({= dag =}, schedule=None, catchup=False, max_active_runs=1, default_arg
 ''', _variable)
 
 # %% ../nbs/52_exports.ipynb #c97e84c4
-ENGINES['argo'] = _Engine('Argo Workflows', 'deploy/pipelines/argo.yaml', '''# The chapters of {= project =} as tasks of containers: argo submit --from workflowtemplate/{= dashed =} -p image=REGISTRY/train:TAG
+ENGINES['argo'] = _Engine('deploy/pipelines/argo.yaml', '''# The chapters of {= project =} as tasks of containers: argo submit --from workflowtemplate/{= dashed =} -p image=REGISTRY/train:TAG
 apiVersion: argoproj.io/v1alpha1
 kind: WorkflowTemplate
 metadata:
@@ -128,7 +127,7 @@ spec:
 ''', _dashed)
 
 # %% ../nbs/52_exports.ipynb #66eb42c4
-ENGINES['kfp'] = _Engine('Kubeflow Pipelines', 'deploy/pipelines/kfp_pipeline.py', '''"""The chapters of {= project =} as components. `python {= file =} pipeline.yaml` writes what Kubeflow takes."""
+ENGINES['kfp'] = _Engine('deploy/pipelines/kfp_pipeline.py', '''"""The chapters of {= project =} as components. `python {= file =} pipeline.yaml` writes what Kubeflow takes."""
 import sys
 
 from kfp import compiler, dsl
@@ -157,7 +156,7 @@ if __name__ == '__main__':
 ''', _variable)
 
 # %% ../nbs/52_exports.ipynb #8ab27361
-ENGINES['github'] = _Engine('GitHub Actions', '.github/workflows/pipeline.yml', '''# The chapters of {= project =} as jobs; files travel through the DVC remote, which a runner has to reach.
+ENGINES['github'] = _Engine('.github/workflows/pipeline.yml', '''# The chapters of {= project =} as jobs; files travel through the DVC remote, which a runner has to reach.
 name: pipeline
 on:
   workflow_dispatch:

@@ -44,13 +44,11 @@ class Store:
         from dvc.repo import Repo
         self.root,self.remote = Path(root).resolve(),remote
         logging.getLogger('dvc').setLevel(logging.ERROR)
-        try:
-            with _dvc('the DVC remote cannot be reached'):
-                try:
-                    self.repo = Repo(str(root))
-                    place = self.repo.cloud.get_remote(remote)
-                except (NoRemoteError, RemoteNotFoundError, NotDvcRepoError): raise InputError(f'chapters share files through a DVC remote, and this project has no {remote or "default one"}; type: dvc remote add {remote or "--default store"} URL') from None
-        except ImportError as e: raise MachineError(str(e)) from None
+        with _dvc('the DVC remote cannot be reached'):
+            try:
+                self.repo = Repo(str(root))
+                place = self.repo.cloud.get_remote(remote)
+            except (NoRemoteError, RemoteNotFoundError, NotDvcRepoError): raise InputError(f'chapters share files through a DVC remote, and this project has no {remote or "default one"}; type: dvc remote add {remote or "--default store"} URL') from None
         self.fs,self.folder = place.fs,place.fs.join(place.path, 'steps')
 
     def file(self, key): return self.fs.join(self.folder, (a := _address(key))[:2], f'{a[2:]}.json')
@@ -83,8 +81,8 @@ def local_remote(
     overrides=(), # For Hydra
 )->str: # Its path; None when it is elsewhere, or there is none
     "The folder that clones share, if it is one of this machine"
-    if not has_remote(root, overrides): return None
-    place = Store(root, remote_of(root, overrides))
+    try: place = Store(root, remote_of(root, overrides))
+    except InputError: return None # There is none
     return place.folder.rpartition('/')[0] if place.fs.protocol=='local' else None
 
 # %% ../nbs/51_share.ipynb #ca4cb203
@@ -204,7 +202,8 @@ def _take(self:Store,
         with _kept_beside([self.root/f for f,o in outs.items() if o.persist and (self.root/f).is_dir()]):
             self.repo.pull([self._target(name)], remote=self.remote, force=True)
         for path,content in found['small'].items():
-            if not any(f in (path, *(p.as_posix() for p in Path(path).parents)) for f in outs): raise InputError(f'{path} is not among what {name} makes')
+            place = Path(os.path.normpath(path))
+            if not any(Path(f) in (place, *place.parents) for f in outs): raise InputError(f'{path} is not among what {name} makes')
             with whole(self.root/path) as new: new.write_bytes(base64.b64decode(content))
 
 Store.take = _take
