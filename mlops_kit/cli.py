@@ -19,7 +19,7 @@ from .monitor_verbs import monitor
 from .pipeline_verbs import pipeline
 from .retrain_verbs import retrain
 from .serve_verbs import keys
-from .verbs import _as_json, _json, _overrides, _project, _split_words, _table, _target, _typed, app, verb
+from .verbs import _as_json, _json, _on, _overrides, _project, _split_words, _table, _target, _typed, app, verb
 
 # %% ../nbs/91_cli.ipynb #69adfc74
 def main():
@@ -293,26 +293,29 @@ def _go(suite, html, junit, summary, as_json):
     raise typer.Exit(1)
 
 # %% ../nbs/91_cli.ipynb #f4bf6d1c
-def _suite(words, param, set_name, share=False, **how):
+def _suite(words, param, set_name, share=False, on=None, **how):
     import shlex
     sys.modules.setdefault('rfc3987_syntax', None)
     from mlops_kit.runs import How, Suite
     if share: from mlops_kit.share import Shared as Suite
+    if on: from mlops_kit.spread import Spread as Suite
     paths,overrides = _split_words(words or [])
-    return Suite(paths, overrides, _pairs(param, '-p'), set_name, how=How(command=shlex.join(['mlops-kit', *sys.argv[1:]]), **how))
+    how = How(command=shlex.join(['mlops-kit', *sys.argv[1:]]), **how)
+    return Suite(paths, overrides, _pairs(param, '-p'), set_name, how=how, **dict(on=on) if on else {})
 
 @verb('mlops-kit run nbs --set ci trainer.max_epochs=1')
 def run(words:list[str]=_words, param:list[str]=_param, set_name:str=_set, jobs:int=_jobs, timeout:float=_timeout,
     cell_timeout:float=_cell_timeout, suite_timeout:float=_suite_timeout, retries:int=_retries, force:bool=_force, resume:bool=_resume,
     last_failed:bool=_last_failed, cold:bool=_cold, verify_cold:bool=_verify, cov:bool=_cov, verbose:bool=_verbose, why:bool=_why,
-    share:bool=_share, html:str=_html, junit:str=_junit, summary:str=_summary, as_json:bool=_as_json):
+    share:bool=_share, on:str=_on, html:str=_html, junit:str=_junit, summary:str=_summary, as_json:bool=_as_json):
     "Run notebooks in order of their inputs and outputs, skip what is unchanged, and record each run"
     _project()
     from mlops_kit.project import InputError
     if share and why: raise InputError('--share fetches what others have made: ask --why without it')
+    if share and on: raise InputError('--on has nodes that see this folder, so they share nothing: leave out --share')
     limits = dict(timeout=timeout, cell_timeout=cell_timeout, suite_timeout=suite_timeout, retries=retries)
     which = dict(force=force, resume=resume, last_failed=last_failed, cold=cold, verify_cold=verify_cold, cov=cov, verbose=verbose)
-    suite = _suite(words, param, set_name, share, jobs=jobs, **which, **limits)
+    suite = _suite(words, param, set_name, share, None if why else on, jobs=jobs, **which, **limits)
     if why: return _say_why(suite, as_json)
     if not suite.cases: return print(f'nothing failed in suite {suite.earlier["suite"]}')
     _go(suite, html, junit, summary, as_json)
@@ -485,15 +488,28 @@ def _train(*args):
     raise typer.Exit(subprocess.run([sys.executable, '-m', 'mlops_kit.train', *args]).returncode)
 
 # %% ../nbs/91_cli.ipynb #fbaae691
+def _sweep_there(words, on):
+    _project()
+    from mlops_kit.spread import sweep
+    from mlops_kit.train import _speak
+    _speak()
+    sweep(words, on=on)
+
+_workers = Option(1, '--workers', help='With --on: share each step among so many, each with a core')
+
 @verb('mlops-kit train trainer.max_epochs=3 model.opt.lr=0.01', context_settings=_hydra)
-def train(overrides:list[str]=_typed):
-    "Train once; everything after `train` goes to Hydra"
-    _train(*overrides or [])
+def train(overrides:list[str]=_typed, on:str=_on, workers:int=_workers):
+    "Train once; everything else after `train` goes to Hydra"
+    if not on: return _train(*overrides or [])
+    _project()
+    from mlops_kit.spread import train
+    train(overrides or [], None, on, workers, print)
 
 @verb('mlops-kit sweep hydra.sweeper.n_trials=30', context_settings=_hydra)
-def sweep(overrides:list[str]=_typed):
-    "Search hyperparameters with Optuna; everything after `sweep` goes to Hydra"
+def sweep(overrides:list[str]=_typed, on:str=_on):
+    "Search hyperparameters with Optuna; everything else after `sweep` goes to Hydra"
     words = overrides or []
+    if on: return _sweep_there(words, on)
     _train('-m', *([] if any(a.startswith('hparams_search=') for a in words) else ['hparams_search=optuna']), *words)
 
 # %% ../nbs/91_cli.ipynb #a30c6997

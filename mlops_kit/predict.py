@@ -7,6 +7,8 @@ __all__ = ['predict_table']
 
 # %% ../nbs/36_predict.ipynb #a655a3a5
 import os, time
+from collections import deque
+from functools import partial
 from pathlib import Path
 from uuid import uuid4
 from .follow import Follow
@@ -61,12 +63,21 @@ def _log(log, arrays, said, made, place, first, run, took):
     log.put(records_of(ids, rows, told, place, 'batch', took, hide_personal(made.signature.inputs)))
     if not log.flush(): raise KitError(f'the prediction log cannot be written: {log.failed}')
 
-def _each(file, made, place, rows, log, run): # Yields tables with answers
-    done = 0
-    for piece in _pieces(file, made.signature.inputs, rows):
-        arrays,start = _arrays(piece, made.signature.inputs, done),time.perf_counter()
-        said = made.ask(arrays)
-        took = time.perf_counter()-start
+def _asked(made, arrays): # Yields what the model says, and in how many seconds
+    for a in arrays:
+        start = time.perf_counter()
+        yield made.ask(a),time.perf_counter()-start
+
+def _each(file, made, place, rows, log, run, ask): # Yields tables with answers
+    done,waiting = 0,deque()
+    def read():
+        first = 0
+        for piece in _pieces(file, made.signature.inputs, rows):
+            waiting.append((piece, _arrays(piece, made.signature.inputs, first)))
+            first += len(piece)
+            yield waiting[-1][1]
+    for said,took in ask(read()):
+        piece,arrays = waiting.popleft()
         yield _with_answers(piece, said, made.signature.labels)
         if log: _log(log, arrays, said, made, place, done, run, took)
         done += len(piece)
@@ -81,6 +92,7 @@ def predict_table(
     log:str=None, # Folder of the prediction log; by default there is none
     rows:int=100_000, # Of a piece
     say=lambda done: None, # Told how many rows are done
+    ask=None, # Called with the package's folder and what the model takes, piece by piece; yields what it says, and in how many seconds
 )->dict: # The file, rows, seconds, model, version, package
     "Answer every row of a table"
     need('pandas', 'pyarrow', 'onnxruntime')
@@ -94,7 +106,8 @@ def predict_table(
     with whole(out) as new:
         to = _Out(new, {f'mlops_kit.{k}'.encode():v.encode() for k,v in known.items()})
         try:
-            for told in _each(file, made, place, rows, kept, known['run']):
+            asked = partial(ask, place.folder) if ask else partial(_asked, made)
+            for told in _each(file, made, place, rows, kept, known['run'], asked):
                 to.add(told)
                 done += len(told)
                 say(done)

@@ -243,16 +243,23 @@ def _compared(warm, cold):
 # %% ../nbs/12_runs.ipynb #717492cb
 def _is_bad_luck(out): return out.status in ('killed', 'timeout') or (out.fields.get('error') or {}).get('type')=='KernelStart'
 
+def _given(self:Suite, case, run):
+    "Path, parameters, variables and seed of a case"
+    env = dict(MLOPS_KIT_RUN=run.id, IN_TEST='1') | case.secrets | self.covered
+    seed = f'{run.record["notebook"]}{json.dumps(case.values, sort_keys=True, default=str)}'
+    return case.path, case.values, env, seed
+
+def _places(self:Suite, case, run): return run.record['notebook'],_relative(run.path/case.path.name, self.root)
+
+# %% ../nbs/12_runs.ipynb #d2ac452f
 def _try_once(self:Suite, case, run, stop):
     from mlops_kit.execute import Limits, run_case
-    source,output = run.record['notebook'],_relative(run.path/case.path.name, self.root)
-    env = dict(MLOPS_KIT_RUN=run.id, IN_TEST='1') | case.secrets | self.covered
-    seed = f'{source}{json.dumps(case.values, sort_keys=True, default=str)}'
     def progress(cell, cells): self._say(case.name, dict(name=case.name, status='running', cell=cell, cells=cells))
+    given,places = self._given(case, run),self._places(case, run)
     limits = Limits(cell=self.how.cell_timeout, notebook=self.how.timeout, stop=stop)
-    out = run_case(case.path, case.values, env, seed, limits, self.kernels, source, output, progress)
+    out = run_case(*given, limits, self.kernels, *places, progress)
     if not self.how.verify_cold or stop.is_set(): return out
-    return _compared(out, run_case(case.path, case.values, env, seed, limits, None, source, output, progress))
+    return _compared(out, run_case(*given, limits, None, *places, progress))
 
 def _try(self:Suite, case, run, stop):
     tries = []
@@ -264,7 +271,7 @@ def _try(self:Suite, case, run, stop):
         message = (out.fields.get('error') or {}).get('message', '')
         tries.append(dict(status=out.status, seconds=round(time.monotonic()-begun, 3), message=message))
 
-Suite._try_once,Suite._try = _try_once,_try
+Suite._given,Suite._places,Suite._try_once,Suite._try = _given,_places,_try_once,_try
 
 # %% ../nbs/12_runs.ipynb #bd9cc2b6
 def _sent(folder, timeout=120):

@@ -8,7 +8,7 @@ __all__ = ['keys', 'serve', 'predict', 'smoke', 'keys_add', 'keys_list']
 # %% ../nbs/89_serving.ipynb #33916303
 import typer
 from typer import Argument, Option
-from .verbs import _as_json, _json, _place, _progress, _table, verb
+from .verbs import _as_json, _json, _on, _place, _progress, _table, verb
 
 # %% ../nbs/89_serving.ipynb #259738ad
 def _wish(name, default, text, metavar=None): return Option(default, f'--{name}', envvar=f'MLOPS_KIT_{name.upper().replace("-", "_")}', help=text, metavar=metavar)
@@ -36,10 +36,13 @@ def serve(what:str=_what, host:str=_wish('host', '127.0.0.1', 'Who may reach it;
 @verb('mlops-kit predict digits@champion new.parquet -o said.parquet')
 def predict(what:str=Argument(..., metavar='MODEL@WHICH', help='MODEL@champion, MODEL@3, or the folder of a package'), file:str=Argument(..., metavar='FILE', help='A table: CSV, Excel, JSON lines or Parquet'),
     out:str=Option(None, '-o', metavar='FILE', help='Parquet file to write; by default FILE.predictions.parquet'), log:str=_log, folder:str=_folder, registry:str=_uri,
-    rows:int=Option(100_000, help='In memory at once'), quiet:bool=Option(False, '--quiet', help='Tell of no progress'), as_json:bool=_as_json):
+    rows:int=Option(100_000, help='In memory at once'), on:str=_on,
+    quiet:bool=Option(False, '--quiet', help='Tell of no progress'), as_json:bool=_as_json):
     "Answer every row of a table, with the package that a service would answer with"
+    from functools import partial
     from mlops_kit.predict import predict_table
-    told = predict_table(what, file, out, _place(folder), registry, log, rows, _progress(quiet))
+    if on: from mlops_kit.spread import ask_there
+    told = predict_table(what, file, out, _place(folder), registry, log, rows, _progress(quiet), on and partial(ask_there, on=on))
     if as_json: return _json(told)
     print(f'{told["file"]}: {told["rows"]:,} rows by {told["model"]} {told["version"]} in {told["seconds"]:.1f} s')
 

@@ -141,6 +141,8 @@ def _name_objectives(study, names):
         warnings.simplefilter('ignore', _optuna().exceptions.ExperimentalWarning)
         study.set_metric_names(list(names))
 
+def _objective(run, lines, trial): return run([*lines, *overrides_of(trial.params)]) # Not inside of `_hunt`: it may be sent
+
 def _hunt(cfg, options, overrides, load, run, jobs=0, crew=None):
     _checked(options)
     space,fixed = _space(options, overrides)
@@ -154,8 +156,7 @@ def _hunt(cfg, options, overrides, load, run, jobs=0, crew=None):
     study.set_user_attr('fixed', lines)
     _name_objectives(study, cfg.get('objectives') or ([cfg.monitor] if cfg.get('monitor') else []))
     logging.getLogger('mlops_kit').info(f'study {study.study_name}: {len(_done(study))} of {options.n_trials} trials done')
-    def objective(trial): return run([*lines, *overrides_of(trial.params)])
-    return search(objective, space, options.n_trials, study._storage, study.study_name, direction, cfg.get('seed') or 0, options.sampler,
+    return search(partial(_objective, run, lines), space, options.n_trials, study._storage, study.study_name, direction, cfg.get('seed') or 0, options.sampler,
         options.pruner, jobs, options.timeout, catch, options.max_failure_rate, _each(options.constraints), fixed, custom, options.heartbeat,
         crew and partial(crew, lines), None if custom else _baseline(space, cfg, fixed))
 
@@ -294,6 +295,8 @@ def sweep(
     overrides=(), # Hydra overrides; ranges among them add to the space
     config:str='train', # The file in configs/
     root=None, # The project; by default the one around the working folder
+    run=None, # Called with the overrides of a trial, returns its value; by default trains here
+    crew=None, # As for `search`
 )->'Study':
     "Search what `configs/hparams_search/optuna.yaml` and `overrides` ask for"
     _optuna()
@@ -304,6 +307,7 @@ def sweep(
     if not cfg.hydra.sweeper._target_.endswith('OptunaSweeper'): raise InputError('the config does not choose /hydra/sweeper: mlops_kit')
     options = instantiate(cfg.hydra.sweeper)
     load = lambda o: compose(o, config, root)
+    if crew: return _hunt(cfg, options, overrides, load, run, options.n_jobs if any('sweeper.n_jobs=' in o for o in overrides) else 0, lambda _,f: crew(f))
     if options.n_jobs==1: return _hunt(cfg, options, overrides, load, lambda o: train(load(o)))
     storage,name = _asked(cfg, options, _space(options, overrides)[0])
     _elsewhere([*overrides, f"hydra.sweeper.study_name='{name}'", 'hydra.sweeper.resume=true'], config, find_root(root or '.'))

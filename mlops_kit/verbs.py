@@ -72,6 +72,7 @@ def _overrides(ctx:Context, incomplete:str):
 
 _as_json = Option(False, '--json', help='For programs')
 _target = Option(None, metavar='COLUMN', help='The column to predict')
+_on = Option(None, '--on', metavar='ray|ray://HOST:PORT', help='Use the nodes of a Ray cluster; `ray` starts one on this machine')
 _typed = Argument(None, metavar='[OVERRIDE...]', help="Hydra's words and options", autocompletion=_overrides)
 
 # %% ../nbs/88_verbs.ipynb #cccd9dfb

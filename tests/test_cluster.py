@@ -1,0 +1,156 @@
+"A cluster of two nodes: what one machine does, they do; a node that is killed takes nothing with it."
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import nbformat
+import pytest
+from children import QUIET
+from helpers import ROOT, sh, wait_for
+from nbformat.v4 import new_code_cell, new_notebook
+from servers import free_port
+
+pytestmark = [pytest.mark.full, pytest.mark.xdist_group('cluster'), pytest.mark.skipif(sys.platform != 'linux', reason='it forks')]
+BIN = Path(sys.executable).parent
+WAIT = "import time; open('../begun', 'a').write('%s\\n'); time.sleep(2.5); open('../ended', 'a').write('%s\\n')"
+
+
+class Nodes:
+    "Two nodes of a core each"
+
+    def __init__(self):
+        self.port = free_port()
+        self.process = subprocess.Popen([sys.executable, ROOT / 'tests/two_nodes.py', f'{self.port}', '1'], stdin=subprocess.PIPE,
+                                        stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+        assert self.process.stdout.readline().strip() == 'there'
+
+    @property
+    def on(self): return ['--on', f'ray://127.0.0.1:{self.port}']
+
+    def tell(self, word):
+        self.process.stdin.write(f'{word}\n')
+        self.process.stdin.flush()
+        assert self.process.stdout.readline().strip() == word
+
+    def end(self):
+        self.process.stdin.close()
+        self.process.wait(60)
+
+
+@pytest.fixture(scope='module')
+def nodes():
+    two = Nodes()
+    yield two
+    two.end()
+
+
+SETTINGS = {**QUIET, 'RAY_CLIENT_RECONNECT_GRACE_PERIOD': '5'}  # seconds until a head that is gone is given up
+
+
+def kit(folder, *words, **kw): return sh([BIN / 'mlops-kit', *words], cwd=folder, env={**SETTINGS, 'PYTHONPATH': str(folder)}, **kw)
+
+
+def begin(folder, *words):
+    "A command that goes on by itself"
+    return subprocess.Popen([BIN / 'mlops-kit', *words], cwd=folder, env={**os.environ, **SETTINGS, 'PYTHONPATH': str(folder)},
+                            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+
+
+@pytest.fixture
+def sleepers(tmp_path):
+    "A project of six notebooks that take their time"
+    (tmp_path / 'nbs').mkdir()
+    (tmp_path / 'settings.ini').write_text('[DEFAULT]\nlib_name = sleepers\n')
+    for n in 'abcdef': nbformat.write(new_notebook(cells=[new_code_cell(WAIT % (n, n), id=n)]), tmp_path / f'nbs/{n}.ipynb')
+    return tmp_path
+
+
+def lines(file): return file.read_text().split() if file.is_file() else []
+
+
+def records(folder, kind='notebook'):
+    found = [json.loads(f.read_text()) for f in folder.glob('runs/*/*/run.json')]
+    return [r for r in found if r['kind'] == kind]
+
+
+def test_node_is_killed_while_notebooks_run(nodes, sleepers):
+    "What it ran runs elsewhere: each notebook has one run, came to its end once, and both nodes had some"
+    suite = begin(sleepers, 'run', 'nbs', *nodes.on)
+    assert wait_for(lambda: len(lines(sleepers / 'ended')) >= 2 and len(lines(sleepers / 'begun')) >= 4, 60)
+    nodes.tell('kill')
+    said, _ = suite.communicate(timeout=120)
+    assert suite.returncode == 0, said
+    assert 'begins again on another node' in said
+    assert sorted(lines(sleepers / 'ended')) == list('abcdef')
+    assert len(lines(sleepers / 'begun')) == 7
+    assert sorted((r['name'], r['status']) for r in records(sleepers)) == [(n, 'passed') for n in 'abcdef']
+    assert len({r['notes'][0] for r in records(sleepers)}) == 2
+    nodes.tell('add')
+
+
+@pytest.fixture(scope='module')
+def digits(tmp_path_factory):
+    "The default project, with its data"
+    folder = tmp_path_factory.mktemp('project') / 'digits'
+    sh([BIN / 'mlops-kit', 'new', folder, '-y', '--from', ROOT], env=QUIET)
+    kit(folder, 'run', 'nbs/00_data.ipynb')
+    return folder
+
+
+def test_node_is_killed_while_trials_run(nodes, digits):
+    "The study has as many trials as were asked for, the lost one was tried again, and the best is kept"
+    study = begin(digits, 'sweep', 'hydra.sweeper.n_trials=5', 'trainer.max_epochs=3', *nodes.on)
+    assert wait_for(lambda: len([r for r in records(digits, 'trial') if r['status'] == 'running']) == 2, 90)
+    nodes.tell('kill')
+    said, _ = study.communicate(timeout=180)
+    assert study.returncode == 0, said
+    assert '[5/5]' in said
+    assert 'its node or its process is gone' in said
+    told = json.loads(kit(digits, 'studies', 'show', '--json').stdout)
+    assert [t['state'] for t in told if not t['reason']] == ['complete'] * 5
+    assert (digits / 'configs/experiment/best.yaml').is_file()
+    nodes.tell('add')
+
+
+def test_two_workers_train_as_two_processes(nodes, digits):
+    "Ray's workers do what Lightning's own processes do, and record one run"
+    values = {}
+    for name, words in {'ray': ['--workers', '2', *nodes.on], 'here': ['trainer=ddp']}.items():
+        kit(digits, 'train', 'trainer.max_epochs=2', f'out=build/{name}', *words)
+        [run] = records(digits / f'build/{name}', 'train')
+        values[name] = run['metrics']['valid/loss']
+    assert values['ray'] == values['here']
+
+
+def test_table_is_answered_there_as_here(nodes, tmp_path):
+    "In order, every row, to the last bit, although a node dies on the way"
+    import pandas as pd
+
+    from mlops_kit.package import toy_package
+    toy_package(tmp_path / 'package')
+    pd.DataFrame({'size': range(100_000)}).to_parquet(tmp_path / 'homes.parquet')
+    kit(tmp_path, 'predict', 'package', 'homes.parquet', '-o', 'here.parquet')
+    there = begin(tmp_path, 'predict', 'package', 'homes.parquet', '-o', 'there.parquet', '--rows', '2000', *nodes.on)
+    assert wait_for(lambda: [f for f in tmp_path.glob('*there*') if f.stat().st_size], 60)
+    nodes.tell('kill')
+    said, _ = there.communicate(timeout=120)
+    assert there.returncode == 0, said
+    pd.testing.assert_frame_equal(pd.read_parquet(tmp_path / 'here.parquet'), pd.read_parquet(tmp_path / 'there.parquet'))
+
+
+def test_head_is_killed(nodes, sleepers):
+    "One sentence says so, what passed is kept, and the same command goes on from there, with or without a cluster"
+    suite = begin(sleepers, 'run', 'nbs', *nodes.on)
+    assert wait_for(lambda: len(lines(sleepers / 'ended')) >= 2, 60)
+    nodes.tell('behead')
+    said, _ = suite.communicate(timeout=120)
+    assert suite.returncode == 3, said
+    assert 'is gone: what was done is kept' in said
+    assert 'Traceback' not in said
+    kit(sleepers, 'run', 'nbs', '--resume')
+    assert sorted(r['name'] for r in records(sleepers) if r['status'] == 'passed') == list('abcdef')
+    refused = kit(sleepers, 'run', 'nbs', '--force', *nodes.on, ok=False)
+    assert refused.returncode == 3
+    assert 'no Ray cluster at ray://127.0.0.1' in refused.stdout
