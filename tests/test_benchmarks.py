@@ -38,6 +38,23 @@ def test_data_checks():
     assert {k for k, v in record['metrics'].items() if v > 0} == {'check', 'fingerprint', 'leaks', 'memory'}
 
 
+@full
+def test_drift():
+    "Seconds, false alarms and finds are in the record, without a peer to be installed"
+    record = measured('nbs/benchmarks/drift.ipynb', rows=2000, many=5000, windows=2, sizes=[300], peers=[], months=[7], rounds=1)
+    assert record['status'] == 'passed', record['error']
+    assert record['metrics'].keys() == {'seconds', 'large', 'found', 'false_alarms'}
+    assert record['metrics']['found'] > .5
+
+
+@soak
+def test_cluster():
+    "A suite is measured here and on Ray, with one worker and two"
+    record = measured('nbs/benchmarks/cluster.ipynb', notebooks=2, seconds=.1, rounds=1)
+    assert record['status'] == 'passed', record['error']
+    assert {k for k, v in record['metrics'].items() if v > 0} == {'here', 'ray', 'start', 'cost'}
+
+
 @soak
 def test_training_step():
     "Every way to train is measured, and the ratio to the loop by hand is in the record"

@@ -197,7 +197,7 @@ def test_workflow_proposes_an_update(history, tmp_path, played, touched):  # noq
     git(tmp_path, 'clone', '-q', '--bare', folder, 'origin')
     git(folder, 'remote', 'add', 'origin', tmp_path / 'origin')
     done, log = steps(folder, 'template-update', 'update', played, RUNNER_TEMP=str(tmp_path), GITHUB_REF_NAME='main')
-    assert done.returncode == 0, done.stdout
+    assert done.result == 'success', done.said
     assert ('pr create --head template-v99.0' in log, '--draft' in log) == (True, touched)
     page = git(tmp_path / 'origin', 'show', 'template-v99.0:nbs/03_train.ipynb')
     assert ('The template has more to say.' in page, '`<<<<<<< yours`' in page, 'MINE' in page) == (True, touched, touched)
