@@ -30,8 +30,8 @@ services:  ## Install the Debian packages that tests need (asks, unless CI=1)
 	@.ci/services
 
 test-full: .venv/ready .lint/ready  ## Servers, images, faults, and the long way round
-	@$(PYTEST) -m 'full and not alone' $(SIDE_BY_SIDE); some=$$?; \
-	$(PYTEST) -m 'full and alone'; alone=$$?; \
+	@$(PYTEST) -m 'full and not soak and not alone' $(SIDE_BY_SIDE); some=$$?; \
+	$(PYTEST) -m 'full and not soak and alone'; alone=$$?; \
 	if [ $$some = 5 ]; then exit $$alone; elif [ $$alone = 5 ]; then exit $$some; else exit $$((some | alone)); fi # 5: none was asked for
 
 soak: .venv/ready .lint/ready  ## The long repetitions

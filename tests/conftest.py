@@ -25,7 +25,7 @@ def project_env(wheel):
 
 def pytest_collection_modifyitems(config, items):
     "Keep a group, and the tests of a flavour, on one worker: where xdist 3.8 puts it, pytest 9.2 does not look. The longest comes first"
-    items.sort(key=lambda item: 'test_new_user' not in item.nodeid)
+    items.sort(key=lambda item: not any(name in item.nodeid for name in ('test_new_user', 'test_versions')))
     if not config.getoption('loadgroup', False): return
     for item in items:
         marks = sorted({m.args[0] for m in item.iter_markers('xdist_group')})

@@ -9,7 +9,7 @@ import pytest
 from children import FLAVOURS, Child, git, new_project
 
 FOUND = edits.edits()
-IN_FULL = {'04_loss', '07_online', '10_threshold'}  # the others in the soak
+IN_FULL = {'07_online'}  # the others in the soak
 GROUPS = [pytest.param(name, marks=[pytest.mark.xdist_group(e.project), pytest.mark.full if name in IN_FULL else pytest.mark.soak])
           for name, e in FOUND.items()]
 

@@ -58,8 +58,10 @@ def test_two_runs_are_compared(child):
 @pytest.mark.full
 @one_flavour
 @pytest.mark.parametrize(('words', 'says'), [
-    ('evaluate.metric=acuracy', 'did you mean accuracy'), ('+evaluate.slices.old="inc > 1"', 'did you mean ink'),
-    ('evaluate.prices.wrong=-1', 'from 0 on'), ('evaluate.gate.naive=best', 'is not better or tied')])
+    ('evaluate.metric=acuracy', 'did you mean accuracy'),
+    *(pytest.param(*case, marks=pytest.mark.soak) for case in (
+        ('+evaluate.slices.old="inc > 1"', 'did you mean ink'), ('evaluate.prices.wrong=-1', 'from 0 on'),
+        ('evaluate.gate.naive=best', 'is not better or tied')))])
 def test_mistake_is_told_before_the_work(child, words, says):
     "What cannot be evaluated is said by name, before any sibling is trained"
     assert child.ci.returncode == 0
@@ -69,7 +71,7 @@ def test_mistake_is_told_before_the_work(child, words, says):
     assert len(list((child.path / 'build/ci/runs/train').iterdir())) == before
 
 
-@pytest.mark.full
+@pytest.mark.soak
 def test_own_quantity_is_judged(kit, project_env, wheel, tmp_path):
     "A regression on somebody's own table: named parts, prices and a gate, in the unit of the target"
     file, target = write('diabetes', tmp_path)

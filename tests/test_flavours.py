@@ -32,7 +32,7 @@ def test_flavour_works(child, tmp_path):
     assert (json.loads(said.stdout), said.returncode) == (chapter['gate'], chapter['gate']['answer'] != 'pass')
 
 
-@pytest.mark.full
+@pytest.mark.soak
 @pytest.mark.parametrize('flavour', [in_flavours['tabular']])  # of images, test_as_a_new_user types this, in the soak
 def test_chapters_in_full(child):
     "Every chapter passes in full, the model beats its baseline by an interval that excludes zero, and the gate lets it go on"

@@ -34,7 +34,7 @@ def test_hopeless_series_is_refused(tmp_path, name):
     assert says in str(e.value)
 
 
-@pytest.mark.full
+@pytest.mark.soak
 def test_own_series_works(kit, project_env, wheel, tmp_path):
     "`mlops-kit new -d task=forecast --data FILE --target COLUMN`: step and season are found, and every chapter passes"
     months().sample(frac=1, random_state=0).to_csv(tmp_path / 'shop.csv', index=False)

@@ -5,7 +5,7 @@ from tables import MESSY, REAL, REFUSED, write
 from test_package import answers_as_its_model
 
 QUICK = ['penguins']
-SOAK = ['mixed', 'breast_cancer', 'diabetes', 'linnerud', 'wine', 'weather', 'semicolons']
+SOAK = ['mixed', 'untidy', 'breast_cancer', 'diabetes', 'linnerud', 'wine', 'weather', 'semicolons']
 
 
 def marks(table):

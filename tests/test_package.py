@@ -3,7 +3,7 @@ import json
 from functools import cache
 
 import pytest
-from children import FLAVOURS, QUIET, Layer, in_flavours, new_project
+from children import FLAVOURS, QUIET, Layer, in_flavours, new_project, tiered
 
 HEAVY = 'torch pytorch_lightning pandas pyarrow mlflow onnx onnxscript scipy sklearn hydra omegaconf papermill nbdev'.split()
 ASK = f'import sys; sys.modules.update(dict.fromkeys({HEAVY}))\n' + '''
@@ -64,8 +64,7 @@ def packaged(kit, wheel, children, tmp_path_factory):
     return made
 
 
-@pytest.mark.full
-@pytest.mark.parametrize('flavour', in_flavours.values())
+@pytest.mark.parametrize('flavour', [tiered(f) for f in FLAVOURS])
 def test_packages_answer_as_the_model(packaged, flavour):
     "The package of the chapter does, and the verb makes it again with the same proof"
     child = packaged(flavour)
@@ -73,7 +72,7 @@ def test_packages_answer_as_the_model(packaged, flavour):
     assert 'from the model on' in child.kit('package out=build/ci').stdout
 
 
-@pytest.mark.full
+@pytest.mark.soak
 @pytest.mark.parametrize('flavour', [in_flavours['text']])
 def test_names_are_tidied_in_the_graph(packaged, flavour):
     "What somebody types is tidied by the graph as the chapter tidies what it learns from"
@@ -119,7 +118,7 @@ def others(project_env, tmp_path_factory):
 
 
 @pytest.mark.full
-@pytest.mark.parametrize('library', ['sklearn', 'keras'])
+@pytest.mark.parametrize('library', ['sklearn', pytest.param('keras', marks=pytest.mark.soak)])
 def test_other_libraries_are_packaged(others, tmp_path, library):
     "A graph of scikit-learn or Keras becomes a package with the same proof, outside of any project; a wrong one does not"
     others.run('python', '-c', OTHER, library, cwd=tmp_path)

@@ -199,7 +199,7 @@ def airflow(exported, tmp_path):
     return env, home, airflow_variables(home, free_port())
 
 
-@pytest.mark.full
+@pytest.mark.soak
 def test_airflow(airflow, tmp_path):
     "`dags test` runs every chapter"
     env, home, variables = airflow

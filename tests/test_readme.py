@@ -102,7 +102,8 @@ HOW = {
     r'mlops-kit runs compare.*': compares, r'mlops-kit studies show': studies,
     r'mlops-kit runs diff main': in_child('--html build/readme.html'), r'mlops-kit update': in_child('--check'),
     r'mlops-kit (check --fix|runs list|params \S+)': in_child(),
-    r'mlops-kit (run nbs --on ray|lab|package|models|serve .*|smoke .*|predict .*|monitor .*|retrain .*|pipeline .*|enable deploy)': in_child('--help'),
+    r'mlops-kit (lab|package|models|serve .*|smoke .*|predict .*|monitor .*|retrain .*|pipeline .*|enable deploy)': in_child('--help'),
+    r'mlops-kit run nbs --on ray': in_child('--help'),
     r'mlops-kit run analyses/ .*|papermill --engine .*|mlops-kit warm .*': any_notebooks,
     r'cd digits|python -m venv .*|pip install -r requirements.txt|nbdev_export|mlops-kit run nbs|mlops-kit gate': in_new_user_test}
 

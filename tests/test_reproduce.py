@@ -13,8 +13,8 @@ from tables import write
 
 tabular_only = pytest.mark.parametrize('flavour', ['tabular'])
 SMALL = 'trainer.max_epochs=2 logger=none'
-KINDS = [pytest.param(f, k, marks=[pytest.mark.full if (f, k) == ('image', 'resumed') else pytest.mark.soak,
-                                   pytest.mark.xdist_group(f)]) for f in ('image', 'tabular') for k in ('trial', 'resumed')]
+KINDS = [pytest.param(f, k, marks=[pytest.mark.soak, pytest.mark.xdist_group(f)])
+         for f in ('image', 'tabular') for k in ('trial', 'resumed')]
 
 
 def trained(child, words=SMALL, verb='train', folder='runs/train'):
@@ -87,7 +87,7 @@ def test_trials_and_resumed_runs(own, flavour, kind):
     assert reproduced(own, record)['verdict'] == 'identical'
 
 
-@pytest.mark.full
+@pytest.mark.soak
 @tabular_only
 def test_uncommitted_changes_come_back(own):
     "Edits to config and module that nobody committed are part of a run, also when they were thrown away and other ones committed"

@@ -291,7 +291,7 @@ def test_sweep_in_a_database(child, tmp_path, postgres):  # noqa: F811
     assert not [f for f in (child.path / 'build/shared').rglob('*') if f.is_file() and PASSWORD.encode() in f.read_bytes()]
 
 
-@full
+@pytest.mark.soak
 @one_flavour
 def test_best_is_trained_again(child):
     "The best trial is a choice of `experiment` that gives the same value; so is any other that one keeps"

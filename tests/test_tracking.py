@@ -83,7 +83,7 @@ def test_offline_run_is_sent_later(child, wandb_server):
     assert b'image/png' in book.read_bytes()
 
 
-@pytest.mark.parametrize('network', ['refused', 'silent', 'gone', 'no key'])
+@pytest.mark.parametrize('network', ['gone', *(pytest.param(n, marks=pytest.mark.soak) for n in ('refused', 'silent', 'no key'))])
 def test_bad_network_stops_no_training(child, wandb_server, network, tmp_path):
     "No server, one that never answers, one that goes away, or no key: a warning, and the same result"
     env = {**wandb_server.variables, 'NETRC': str(tmp_path / 'none')}

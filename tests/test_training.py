@@ -9,7 +9,7 @@ import time
 
 import pexpect
 import pytest
-from children import THOROUGH, Layer, each_flavour, full_then_soak, one_flavour, tiered
+from children import THOROUGH, Layer, full_then_soak, one_flavour, tiered
 from helpers import ROOT, service
 
 SMALL = 'trainer.max_epochs=2 logger=none'
@@ -105,7 +105,7 @@ def test_precision_and_compiling(child):
     assert (run['status'], run['config']['compile'], run['config']['trainer']['gradient_clip_val']) == ('passed', True, 1)
 
 
-@pytest.mark.full
+@pytest.mark.soak
 @one_flavour
 def test_launcher(child, tmp_path):
     "Hydra's launchers work: two runs at a time, each in a process of joblib"
@@ -117,8 +117,7 @@ def test_launcher(child, tmp_path):
     assert len({r['process']['pid'] for r in trainings(child, 'build/two')}) == 2
 
 
-@pytest.mark.full
-@each_flavour
+@full_then_soak
 def test_bad_input_is_answered(child, flavour):
     "A value that cannot be right is answered in words, before or after the run begins, and no run is left without an end"
     bad = {**BAD, EMPTY[flavour]: 'is empty' if flavour == 'tabular' else 'leave a rest'}
@@ -163,7 +162,7 @@ def test_tab_completes(terminal):
         terminal.sendintr()
 
 
-@pytest.mark.full
+@pytest.mark.soak
 @one_flavour
 def test_progress_is_for_people(terminal, child):
     "At a terminal a bar shows how far it is; under CI and in a pipe there is one line"
