@@ -84,12 +84,18 @@ def _by_chance(then, now): # What `_moved` is, on average, where nothing has cha
 def _values(s):
     s = _plain(s)
     if types.is_datetime64_any_dtype(s): return _days(s)
-    return s.astype('float64') if types.is_numeric_dtype(s) and not types.is_bool_dtype(s) else s.astype('str').where(s.notna())
+    if types.is_numeric_dtype(s) and not types.is_bool_dtype(s): return s.astype('float64')
+    return s if s.dtype=='str' else s.astype('str').where(s.notna())
 
 def _names(s, is_date):
     names = pd.to_datetime(s, unit='D').dt.round('s') if is_date and types.is_numeric_dtype(s) else s.map(name_of, na_action='ignore')
     return names.astype('str').where(s.notna())
 
+def _counted(s, is_date): # Rows by name, most of them first; values are counted before they are named, since there are fewer
+    found = s.value_counts()
+    return found.groupby(_names(found.index.to_series(), is_date).to_numpy(), sort=False).sum()
+
+# %% ../nbs/41_drift.ipynb #45ef98a3
 class _Numbers:
     def __init__(self, s, is_date):
         self.kind,self.is_date,x = 'date' if is_date else 'number',is_date,s.to_numpy('float64', na_value=np.nan)
@@ -110,18 +116,16 @@ class _Numbers:
 class _Names:
     kind = 'category'
     def __init__(self, s, is_date):
-        self.is_date,names = is_date,_names(s, is_date)
-        self.counts,self.rows = names.value_counts(),len(s)
-        self.groups = [*self.counts, int(names.isna().sum())]
+        self.is_date,self.counts,self.rows = is_date,_counted(s, is_date),len(s)
+        self.groups = [*self.counts, self.rows-int(self.counts.sum())]
 
     def compare(self, s):
-        names = _names(s, self.is_date)
-        now = names.value_counts()
+        now = _counted(s, self.is_date)
         new = [n for n in now.index if n not in self.counts.index]
         both = self.counts.index.append(pd.Index(new, dtype=self.counts.index.dtype))
         then,now = self.counts.reindex(both, fill_value=0).to_numpy(),now.reindex(both, fill_value=0).to_numpy()
         (test,p),(before,after) = _counts_p(then, now),_most_moved(both, then, now)
-        return [*now, int(names.isna().sum())],dict(test=test, p=p, size=max(0., _moved(then, now)-_by_chance(then, now)), then=before, now=after, new=new)
+        return [*now, len(s)-int(now.sum())],dict(test=test, p=p, size=max(0., _moved(then, now)-_by_chance(then, now)), then=before, now=after, new=new)
 
 def _most_moved(names, then, now): # In words: the name whose share changed most
     p,q = [k/max(1, k.sum()) for k in (then, now)]
@@ -132,7 +136,7 @@ def _most_moved(names, then, now): # In words: the name whose share changed most
 # %% ../nbs/41_drift.ipynb #d363e12a
 def _column(s):
     is_date,s = types.is_datetime64_any_dtype(_plain(s)),_values(s)
-    many = types.is_numeric_dtype(s) and s.replace([np.inf, -np.inf], np.nan).nunique()>20
+    many = types.is_numeric_dtype(s) and any(x[np.isfinite(x)].nunique()>20 for x in (s[:1000], s)) # Mostly the first rows tell
     return (_Numbers if many else _Names)(s, is_date)
 
 def _dates(s): return pd.to_datetime(s, errors='coerce', format='ISO8601', utc=True) if types.is_string_dtype(_plain(s)) else s
