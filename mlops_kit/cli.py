@@ -500,6 +500,8 @@ _workers = Option(1, '--workers', help='With --on: share each step among so many
 @verb('mlops-kit train trainer.max_epochs=3 model.opt.lr=0.01', context_settings=_hydra)
 def train(overrides:list[str]=_typed, on:str=_on, workers:int=_workers):
     "Train once; everything else after `train` goes to Hydra"
+    from mlops_kit.project import InputError
+    if workers>1 and not on: raise InputError('--workers are those of a cluster: add --on ray, or train with trainer=ddp')
     if not on: return _train(*overrides or [])
     _project()
     from mlops_kit.spread import train

@@ -6,18 +6,21 @@
 __all__ = ['Tasks']
 
 # %% ../nbs/53_cluster.ipynb #8739842c
-import os, pickle, socket, subprocess, sys, threading, time
+import os, pickle, socket, subprocess, sys, threading, time, traceback
 from contextlib import suppress
 from itertools import count
 from multiprocessing.connection import Connection, Pipe
 from pathlib import Path
+from queue import SimpleQueue
 from urllib.parse import urlsplit
 from .forks import Asking, _answered, _sendable
+from .hashes import cache_folder
 from .project import InputError, KitError, MachineError, need
+from .record import unwritable
 
 # %% ../nbs/53_cluster.ipynb #86730abf
 def _enter(root, mark):
-    if not Path(root, mark).is_file():
+    if not Path(mark).is_file():
         raise InputError(f'node {socket.gethostname()} does not see the project: {root} must be the same folder on all nodes, as on a shared disk')
     os.chdir(root)
     if root not in sys.path: sys.path.insert(0, root)
@@ -25,16 +28,21 @@ def _enter(root, mark):
 class _Post(threading.local): # Each thread of a call waits for its own answer
     "Carries what a call asks to a mailbox"
     def __init__(self, mailbox, call): self.mailbox,self.call = mailbox,call
-    def send(self, said): self.said = said
+    def send(self, said): self.said = pickle.dumps(said[1:])
     def recv(self):
         import ray
-        return ray.get(self.mailbox.ask.remote(self.call, *self.said[1:]))
+        return pickle.loads(ray.get(self.mailbox.ask.remote(self.call, self.said)))
 
-def _carry_out(place, sent, values, mailbox, call): # As a task of Ray; what it was sent is pickled, so that only here it needs to be imported
+# %% ../nbs/53_cluster.ipynb #007a26b1
+def _carry_out(place, given, values, mailbox, call): # As a task of Ray
     try:
         _enter(*place)
-        return 'done',pickle.loads(sent)(Asking(_Post(mailbox, call), values))
-    except BaseException as e: return 'raised',_sendable(e)
+        variables,function = pickle.loads(given)
+        os.environ.update(variables)
+        return 'done',pickle.dumps(function(Asking(_Post(mailbox, call), values)))
+    except BaseException as e:
+        if not isinstance(e, KitError): e.add_note(f'on {socket.gethostname()}:\n{traceback.format_exc()}')
+        return 'raised',pickle.dumps(_sendable(e))
 
 # %% ../nbs/53_cluster.ipynb #0b7aa710
 class _Mailbox:
@@ -42,11 +50,11 @@ class _Mailbox:
         import asyncio
         self.asked,self.answers,self.numbers = asyncio.Queue(),{},count()
 
-    async def ask(self, *question):
+    async def ask(self, call, question):
         import asyncio
         n = next(self.numbers)
         self.answers[n] = asyncio.get_running_loop().create_future()
-        await self.asked.put((n, *question))
+        await self.asked.put((call, n, question))
         try: return await self.answers[n]
         finally: del self.answers[n]
 
@@ -59,48 +67,61 @@ class _Mailbox:
         if n in self.answers: self.answers[n].set_result(said)
 
 # %% ../nbs/53_cluster.ipynb #7108673d
-_LIMITS = dict(RAY_USAGE_STATS_ENABLED='0', RAY_gcs_rpc_server_reconnect_timeout_s='10', RAY_SERVE_ENABLE_EXPERIMENTAL_STREAMING='0')
-_CARRIED = 'WANDB_', 'MLOPS_KIT_', 'PYTHON', 'HYDRA_', 'OMP_', 'MLFLOW_', 'AWS_'
+_LIMITS = dict(RAY_USAGE_STATS_ENABLED='0', RAY_gcs_rpc_server_reconnect_timeout_s='10')
+_CARRIED = 'WANDB_', 'MLOPS_KIT_', 'HYDRA_', 'OMP_', 'MLFLOW_', 'AWS_'
+
+def _carried(*beginnings): return {k:v for k,v in os.environ.items() if k.startswith(beginnings or _CARRIED)} # Those that calls get
 
 def _connect(address):
     import logging, ray
-    given = dict(logging_level=logging.ERROR, log_to_driver=False, runtime_env=dict(env_vars={k:v for k,v in os.environ.items() if k.startswith(_CARRIED)}))
+    given = dict(logging_level=logging.ERROR, log_to_driver=False, runtime_env=dict(env_vars=_carried('PYTHON')))
     if address=='ray': ray.init('local', include_dashboard=False, **given)
     else: ray.init(address, **given)
     return ray
 
-def _nodes(ray): return {n['NodeID']:dict(host=n['NodeManagerHostname'], cpus=int(n['Resources'].get('CPU', 0))) for n in ray.nodes() if n['Alive']}
+def _nodes(ray): return {n['NodeID']:int(n['Resources'].get('CPU', 0)) for n in ray.nodes() if n['Alive']} # With their cores
 
+# %% ../nbs/53_cluster.ipynb #9b5a518c
 class _Desk:
-    def __init__(self, ray, pipe, place, sent, values):
+    def __init__(self, ray, pipe, place, given, values):
         from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy as On
-        self.ray,self.pipe,self.calls = ray,pipe,{}
+        self.ray,self.pipe,self.calls,self.inbox = ray,pipe,{},SimpleQueue()
+        threading.Thread(target=self.read, daemon=True).start()
         here = On(ray.get_runtime_context().get_node_id(), soft=False)
         self.mailbox = ray.remote(_Mailbox).options(num_cpus=0, scheduling_strategy=here).remote()
         self.task = ray.remote(_carry_out).options(max_retries=0, num_cpus=1, scheduling_strategy='SPREAD')
-        self.given,self.questions = (place, sent, values, self.mailbox),self.mailbox.questions.remote()
+        self.given,self.questions = (place, ray.put(given), values, self.mailbox),self.mailbox.questions.remote()
+
+    def read(self): # All the time, or two that send would wait for each other
+        try:
+            while True: self.inbox.put(self.pipe.recv())
+        except (EOFError, OSError): self.inbox.put(('over',))
 
 # %% ../nbs/53_cluster.ipynb #df18672a
 def _told(self:_Desk):
-    while self.pipe.poll():
-        kind,*said = self.pipe.recv()
+    "Do what came in; false when nothing will any more"
+    while not self.inbox.empty():
+        kind,*said = self.inbox.get()
+        if kind=='over': return False
         if kind=='start': self.calls[self.task.remote(*self.given, said[0])] = said[0]
         elif kind=='answer': self.mailbox.answer.remote(*said)
         else:
-            for ref in self.calls: self.ray.cancel(ref, force=said[0])
+            for ref in [r for r,n in self.calls.items() if said[1] in (None, n)]: self.ray.cancel(ref, force=said[0])
+    return True
 
 def _ended(self:_Desk, ref):
+    errors = self.ray.exceptions
     try: return self.ray.get(ref)
-    except self.ray.exceptions.TaskCancelledError: return 'raised',KeyboardInterrupt()
-    except self.ray.exceptions.RayError as e: return 'died',f'its node or its process is gone: {" ".join(str(e).split())[:200]}'
+    except errors.TaskCancelledError: return 'raised',pickle.dumps(KeyboardInterrupt())
+    except errors.RayTaskError as e: return 'raised',pickle.dumps(RuntimeError(str(e))) # A node without the kit, for one
+    except errors.RayError as e: return 'died',f'its node or its process is gone: {" ".join(str(e).split())[:200]}'
 
 def _serve(self:_Desk):
-    while True:
-        self.told()
+    while self.told():
         ready,_ = self.ray.wait([self.questions, *self.calls], num_returns=1, timeout=.05)
         for ref in ready:
             if ref==self.questions:
-                for n,call,*said in self.ray.get(ref): self.pipe.send(('ask', call, n, *said))
+                for question in self.ray.get(ref): self.pipe.send(('ask', *question))
                 self.questions = self.mailbox.questions.remote()
             else: self.pipe.send((*self.ended(ref), self.calls.pop(ref)))
 
@@ -114,7 +135,9 @@ def _sit(fd, address):
     try: ray = _connect(address)
     except Exception as e: return pipe.send(('refused', ' '.join(str(e).split())[:300] or type(e).__name__))
     pipe.send(('nodes', _nodes(ray)))
-    with suppress(EOFError, BrokenPipeError): _Desk(ray, pipe, *given).serve() # Until who began it has gone
+    try: _Desk(ray, pipe, *given).serve() # Until who began it has gone
+    except BrokenPipeError: pass
+    except Exception as e: pipe.send(('broken', ' '.join(str(e).split())[:300], None))
     ray.shutdown()
 
 # %% ../nbs/53_cluster.ipynb #a0b4aae8
@@ -123,7 +146,8 @@ def _address(on):
     if on=='ray': return on
     where = urlsplit(on)
     try:
-        if where.scheme=='ray' and where.hostname: return f'ray://{where.hostname}:{where.port or 10001}'
+        host = f'[{where.hostname}]' if ':' in (where.hostname or '') else where.hostname
+        if where.scheme=='ray' and host: return f'ray://{host}:{where.port or 10001}'
     except ValueError: pass # The port is no number
     raise InputError(f'{on}: a cluster is `ray`, which starts one on this machine, or ray://HOST:PORT, of one that runs')
 
@@ -143,35 +167,39 @@ class Tasks:
     ):
         need('ray', extra='cluster')
         self.on,self.root,self.patience,self._running = _address(on),Path(root).resolve(),patience,{}
-        self._sent,self._values,self._numbers,self._lock = pickle.dumps(function),tuple(values),count(),threading.Lock()
+        self._given,self._values,self._numbers,self._lock = pickle.dumps((_carried(), function)),tuple(values),count(),threading.Lock()
 
     @property
     def running(self): return list(self._running.values())
     @property
-    def slots(self): return max(1, sum(n['cpus'] for n in self.nodes.values())) # Calls at a time
+    def slots(self): return max(1, sum(self.nodes.values())) # Calls at a time
 
 # %% ../nbs/53_cluster.ipynb #20ff500d
-def _gone(self:Tasks): raise MachineError(f'the Ray cluster {self.on} is gone: what was done is kept, and the same command goes on from there')
+def _notes(root): return cache_folder(root) if (root/'settings.ini').is_file() else root
+
+def _gone(self:Tasks, why=''): raise MachineError(f'the Ray cluster {self.on} is gone: what was done is kept, and the same command goes on from there{why and f" ({why})"}')
 
 def _enter_tasks(self:Tasks):
     if self.on!='ray': _knock(self.on)
     ours,theirs = Pipe()
-    self._mark = self.root/f'.mlops-kit-{os.getpid()}-{id(self):x}'
+    self._mark = _notes(self.root)/f'.nodes-{os.getpid()}-{id(self):x}'
+    try: self._mark.touch()
+    except OSError as e: raise unwritable(self._mark, e) from None
     code = f'from mlops_kit.cluster import _sit; _sit({theirs.fileno()}, {self.on!r})'
     self._desk = subprocess.Popen([sys.executable, '-c', code], pass_fds=[theirs.fileno()], env=_LIMITS|os.environ, stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
     theirs.close()
     self._pipe = ours
-    self._mark.touch()
     try: self._greet()
     except BaseException:
         self.__exit__()
         raise
     return self
 
+# %% ../nbs/53_cluster.ipynb #55b3781c
 def _greet(self:Tasks):
     try:
-        self._pipe.send(((str(self.root), self._mark.name), self._sent, self._values))
+        self._pipe.send(((str(self.root), str(self._mark)), self._given, self._values))
         kind,said = self._pipe.recv()
     except (EOFError, OSError): kind,said = 'refused','its process ended'
     if kind=='refused': raise MachineError(f'no Ray cluster at {self.on}: {said}')
@@ -194,10 +222,26 @@ def _start(self:Tasks,
     self._say('start', number)
 
 def _hear(self:Tasks):
-    try: kind,what,number,*more = self._pipe.recv()
+    try: kind,*said = self._pipe.recv()
     except (EOFError, OSError): self._gone()
-    if kind=='ask': return self._say('answer', number, _answered(self._running[what], *more)) if what in self._running else None
-    return self._running.pop(number),kind,what
+    if kind=='broken': self._gone(said[0])
+    if kind=='ask': return self._reply(*said)
+    what,number = said
+    return self._running.pop(number),kind,what if kind=='died' else pickle.loads(what)
+
+# %% ../nbs/53_cluster.ipynb #c10b6e79
+def _reply(self:Tasks, call, number, question):
+    if call not in self._running: return
+    answer = _answered(self._running[call], *pickle.loads(question))
+    try: self._say('answer', number, pickle.dumps(answer))
+    except (pickle.PicklingError, AttributeError, TypeError) as e: self._say('answer', number, pickle.dumps((False, RuntimeError(f'an answer cannot be sent: {e}'))))
+
+def _cancel(self:Tasks,
+    whom, # Of whom the call was begun
+):
+    "Have a call end, also where it waits for a core"
+    for number,w in list(self._running.items()):
+        if w is whom: self._say('cancel', False, number)
 
 # %% ../nbs/53_cluster.ipynb #8eef2152
 def _poll(self:Tasks,
@@ -210,18 +254,23 @@ def _poll(self:Tasks,
         while self._pipe.poll(): found += [h] if (h := self._hear()) else []
     return found
 
-Tasks._say,Tasks._hear,Tasks.start,Tasks.poll = _say,_hear,_start,_poll
+Tasks._say,Tasks._hear,Tasks._reply,Tasks.start,Tasks.cancel,Tasks.poll = _say,_hear,_reply,_start,_cancel,_poll
 
 # %% ../nbs/53_cluster.ipynb #cfc8d042
 def _exit_tasks(self:Tasks, *args):
-    with suppress(KitError, OSError):
-        for force,patience in ((False, self.patience), (True, 1)):
-            end = time.monotonic()+patience
-            if self._running: self._say('cancel', force)
-            while self._running and time.monotonic()<end: self.poll(max(0, end-time.monotonic()))
-    self._pipe.close()
     self._mark.unlink(missing_ok=True)
-    try: self._desk.wait(15)
-    except subprocess.TimeoutExpired: self._desk.kill()
+    try:
+        with suppress(KitError, OSError): self._cancel_all()
+    finally:
+        self._pipe.close()
+        try: self._desk.wait(15)
+        except subprocess.TimeoutExpired: self._desk.kill()
+        self._desk.wait()
 
-Tasks.__exit__ = _exit_tasks
+def _cancel_all(self:Tasks):
+    for force,patience in ((False, self.patience), (True, 1)):
+        end = time.monotonic()+patience
+        if self._running: self._say('cancel', force, None)
+        while self._running and time.monotonic()<end: self.poll(max(0, end-time.monotonic()))
+
+Tasks.__exit__,Tasks._cancel_all = _exit_tasks,_cancel_all

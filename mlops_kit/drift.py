@@ -91,7 +91,7 @@ def _names(s, is_date):
     names = pd.to_datetime(s, unit='D').dt.round('s') if is_date and types.is_numeric_dtype(s) else s.map(name_of, na_action='ignore')
     return names.astype('str').where(s.notna())
 
-def _counted(s, is_date): # Rows by name, most of them first; values are counted before they are named, since there are fewer
+def _counted(s, is_date): # Rows by name; values are counted before they are named, since there are fewer
     found = s.value_counts()
     return found.groupby(_names(found.index.to_series(), is_date).to_numpy(), sort=False).sum()
 

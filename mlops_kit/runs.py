@@ -193,6 +193,10 @@ def _will_run(self:Suite, case):
 Suite._needs,Suite._will_run = _needs,_will_run
 
 # %% ../nbs/12_runs.ipynb #fe1171fb
+def _lib(root): # What is under test, which no kernel may have imported beforehand
+    lib = settings(root).get('lib_path') if (root/'settings.ini').is_file() else None
+    return [lib]*bool(lib)
+
 def _stamp(self:Suite):
     if self.provenance is None: self.provenance = provenance(self.root, self.folder/'patches')
 
@@ -202,8 +206,7 @@ def _warm_up(self:Suite):
     from mlops_kit.kernels import Kernels
     need('papermill', 'nbclient', 'psutil')
     given = dict(cold=self.how.cold, cache=cache_folder(self.root), env=kernel_env(), notice=self._note)
-    lib = settings(self.root).get('lib_path') if (self.root/'settings.ini').is_file() else None
-    self.kernels = self.exits.enter_context(Kernels({c.path:self._needs(c) for c in self.cases.values() if self._will_run(c)}, never=[lib]*bool(lib), **given))
+    self.kernels = self.exits.enter_context(Kernels({c.path:self._needs(c) for c in self.cases.values() if self._will_run(c)}, never=_lib(self.root), **given))
     importlib.import_module('papermill')
     self._stamp()
 

@@ -252,6 +252,7 @@ def replay(
     made,remote = load_package(follow.now()['champion'].folder),Remote(address, key)
     if days<1 or rows<1 or seconds<=0: raise InputError(f'{days} days of {rows} rows, in {seconds:g} s each, are no traffic')
     _checked(planted, table, made, target, time)
+    if Path(to, f'{follow.model}.labels.parquet').exists(): raise InputError(f'{to} has labels of {follow.model} already, which must not be lost; name another folder')
     remote.versions()
     late,file,inputs = length_of(lag)/pd.Timedelta('1D')*seconds,Path(to)/f'{follow.model}.labels.parquet',made.signature.inputs
     begun,labels,done,refused = monotonic(),[],0,0

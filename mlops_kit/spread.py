@@ -6,18 +6,22 @@
 __all__ = ['Spread', 'sweep', 'ask_there', 'train']
 
 # %% ../nbs/54_spread.ipynb #fcf126c1
-import atexit, logging, os, socket, threading, time
+import atexit, logging, os, socket, sys, threading, time
 from collections import deque
-from concurrent.futures import Future
+from concurrent.futures import Future, wait
 from contextlib import contextmanager
 from functools import cache, partial
 from pathlib import Path
-from .cluster import Tasks
+from tempfile import TemporaryDirectory
+from .cluster import Tasks, _carried
+from .hashes import cache_folder
 from .plan import read_stages
-from .project import InputError, KitError, find_root, settings
-from .runs import Suite
+from .project import InputError, KitError, find_root
+from .record import find_run
+from .runs import Suite, _lib
 from .share import _grows
 from .study import TRIAL
+from .train import trainer_of
 
 # %% ../nbs/54_spread.ipynb #f520a2f1
 class _Line:
@@ -32,25 +36,30 @@ class _Line:
     def __exit__(self, *args):
         self.over.set()
         self.thread.join()
+        self._lose(KitError('the suite is over'))
 
-    def call(self, whom):
-        "How a call for `whom` ended: kind and what, as from `poll`"
+    def call(self, whom, stop):
+        "How a call for `whom` ended: kind and what, as from `poll`; one that has not begun when `stop` is set is cancelled"
         with self.lock:
             if self.lost: raise self.lost
             self.ends[id(whom)] = end = Future()
             self.tasks.start(whom)
+        while not end.done():
+            if stop.is_set() and not whom.begun: self.tasks.cancel(whom)
+            wait([end], .5)
         return end.result()
 
     def _serve(self):
         while not self.over.wait(0 if self.tasks.running else .05):
             try: ended = self.tasks.poll(.2)
-            except KitError as e: return self._lose(e)
+            except Exception as e: return self._lose(e)
             for whom,*said in ended: self.ends.pop(id(whom)).set_result(said)
 
     def _lose(self, e):
         with self.lock:
-            self.lost = e
-            for end in self.ends.values(): end.set_exception(e)
+            self.lost = self.lost or e
+            for end in self.ends.values():
+                if not end.done(): end.set_exception(self.lost)
 
 # %% ../nbs/54_spread.ipynb #b25d2271
 _warm = {}
@@ -69,6 +78,7 @@ def _kernels(needs, never, cold):
 def _heeding(asking, stop):
     "Set `stop` when it is set where the suite is"
     over = threading.Event()
+    if asking.stopped(): stop.set()
     def look():
         while not over.wait(.5):
             if asking.stopped(): return stop.set()
@@ -80,10 +90,10 @@ def _heeding(asking, stop):
         thread.join()
 
 # %% ../nbs/54_spread.ipynb #7c1144e1
-def _run_there(asking):
+def _run_there(needs, never, cold, asking):
     from mlops_kit.execute import Limits, run_case
-    work,limits = asking.work,Limits(**asking.limits)
-    with _heeding(asking, limits.stop): out = run_case(*work['case'], limits, _kernels(*work['kernels']), *work['told'], asking.progress)
+    (case,told),limits = asking.work,Limits(**asking.limits)
+    with _heeding(asking, limits.stop): out = run_case(*case, limits, _kernels(needs, never, cold), *told, asking.progress)
     out.fields['notes'] = [*out.fields.get('notes', []), f'it ran on {_where()}']
     return out
 
@@ -93,7 +103,10 @@ def _where():
 
 class _Sent:
     "What a notebook on a node asks of the suite"
-    def __init__(self, work, limits, progress, stop): self.work,self.limits,self.progress,self.stopped = work,limits,progress,stop.is_set
+    def __init__(self, work, limits, progress, stop): self.work,self.limits,self.progress,self.stop,self.begun = work,limits,progress,stop,False
+    def stopped(self):
+        self.begun = True
+        return self.stop.is_set()
 
 # %% ../nbs/54_spread.ipynb #02d3a6d3
 _TRIES = 3
@@ -106,7 +119,8 @@ class Spread(Suite):
         self.on,self.here,self.one = on,_grows(read_stages(self.root), self.root),threading.Lock()
 
     def run(self, *args, **kw):
-        with Tasks(_run_there, ['work', 'limits'], self.on, self.root) as tasks, _Line(tasks) as self.line:
+        needs,lib = {c.path:self._needs(c) for c in self.cases.values()},_lib(self.root)
+        with Tasks(partial(_run_there, needs, lib, self.how.cold), ['work', 'limits'], self.on, self.root) as tasks, _Line(tasks) as self.line:
             self.how.jobs = self.how.jobs or tasks.slots
             return super().run(*args, **kw)
 
@@ -118,22 +132,18 @@ class Spread(Suite):
         return super()._try_once(case, run, stop)
 
 # %% ../nbs/54_spread.ipynb #1d608a78
-def _work_of(self:Spread, case, run):
-    needs = {c.path:self._needs(c) for c in self.cases.values()}
-    lib = settings(self.root).get('lib_path') if (self.root/'settings.ini').is_file() else None
-    return dict(case=self._given(case, run), kernels=(needs, [lib]*bool(lib), self.how.cold), told=self._places(case, run))
-
 def _try_there(self:Spread, case, run, stop):
     def progress(cell, cells): self._say(case.name, dict(name=case.name, status='running', cell=cell, cells=cells))
-    sent = _Sent(self._work_of(case, run), dict(cell=self.how.cell_timeout, notebook=self.how.timeout), progress, stop)
+    sent = _Sent((self._given(case, run), self._places(case, run)), dict(cell=self.how.cell_timeout, notebook=self.how.timeout), progress, stop)
     for tried in range(1, _TRIES+1):
-        kind,what = self.line.call(sent)
+        kind,what = self.line.call(sent, stop)
         if kind=='done': return what
+        if stop.is_set(): return Suite._try_once(self, case, run, stop) # Which says that it was stopped, and runs nothing
         if kind=='raised': raise what
-        if tried<_TRIES and not stop.is_set(): self._note(f'{case.name} begins again on another node: {what}')
+        if tried<_TRIES: self._note(f'{case.name} begins again on another node: {what}')
     raise KitError(f'{tried} nodes died while they ran {case.name}: {what}')
 
-Spread._work_of,Spread._try_there = _work_of,_try_there
+Spread._try_there = _try_there
 
 # %% ../nbs/54_spread.ipynb #37f14668
 def _trained(config, root, overrides):
@@ -184,7 +194,7 @@ def ask_there(
 ): # Yields for each piece, in order, what the model said and how many seconds it took
     "Have the nodes of a cluster answer"
     arrays,waiting = iter(arrays),deque()
-    with Tasks(partial(_answer_there, str(Path(folder).resolve())), ['arrays'], on) as tasks:
+    with Tasks(partial(_answer_there, str(Path(folder).resolve())), ['arrays'], on, Path(folder).resolve().parent) as tasks:
         while True:
             while len(waiting)<=tasks.slots and (a := next(arrays, None)) is not None:
                 waiting.append(_Piece(a))
@@ -216,21 +226,28 @@ def _train_there(overrides, workers, root, asking):
     with _telling(asking.say): return _trained('train', root, overrides) if workers==1 else _train_together(overrides, workers, root, asking.say)
 
 # %% ../nbs/54_spread.ipynb #52e6e7be
-_DDP = ('++trainer.devices=auto', '++trainer.strategy={_target_: ray.train.lightning.RayDDPStrategy}',
-    '++trainer.plugins=[{_target_: ray.train.lightning.RayLightningEnvironment}]')
-
 def _loop(given): # What each worker does; what the first one returns counts
+    from ray.train import lightning
     os.chdir(given['root'])
+    sys.path.insert(0, given['root'])
+    os.environ.update(given['variables'])
+    shared = dict(devices='auto', strategy=lightning.RayDDPStrategy(), plugins=[lightning.RayLightningEnvironment()])
     said = []
-    with _telling(said.append): return _trained('train', given['root'], given['overrides']),said
+    with _telling(said.append),trainer_of(**shared): return _trained('train', given['root'], given['overrides']),said
+
+def _resumes(overrides, root): # Only the first of several processes would look for the run
+    for o in overrides:
+        if o.startswith('resume=') and o!='resume=': return dict(MLOPS_KIT_RESUME=find_run(o.partition('=')[2], root, 'train')['path'])
+    return {}
 
 def _train_together(overrides, workers, root, say):
     from ray.train import RunConfig, ScalingConfig, TrainingFailedError
     from ray.train.torch import TorchTrainer
-    given,kept = dict(root=root, overrides=[*overrides, *_DDP]),RunConfig(storage_path=str(Path(root, 'build/ray')))
-    together = TorchTrainer(_loop, train_loop_config=given, scaling_config=ScalingConfig(num_workers=workers), run_config=kept)
-    try: value,said = together.fit().return_value
-    except TrainingFailedError as e: raise KitError(f'{workers} workers: {str(e).strip().splitlines()[-1]}') from None
+    given = dict(root=root, overrides=overrides, variables=_carried() | _resumes(overrides, root))
+    with TemporaryDirectory(dir=cache_folder(root)) as kept:
+        together = TorchTrainer(_loop, train_loop_config=given, scaling_config=ScalingConfig(num_workers=workers), run_config=RunConfig(storage_path=kept))
+        try: value,said = together.fit().return_value
+        except TrainingFailedError as e: raise KitError(f'{workers} workers: {str(e).strip().splitlines()[-1]}') from None
     for line in said: say(line)
     return value
 
@@ -253,4 +270,4 @@ def train(
         tasks.start(_Said(say))
         (_,kind,what), = tasks.poll()
     if kind=='done': return what
-    raise what if kind=='raised' else KitError(f'the training ended before its time, {what}; it can go on: mlops-kit train resume=RUN, with a run from mlops-kit runs list')
+    raise what if kind=='raised' else KitError(f'the training ended before its time, {what}; begin it again')
