@@ -21,10 +21,11 @@ from .record import unwritable
 # %% ../nbs/53_cluster.ipynb #86730abf
 def _enter(root, mark):
     if not Path(mark).is_file():
-        raise InputError(f'node {socket.gethostname()} does not see the project: {root} must be the same folder on all nodes, as on a shared disk')
+        raise MachineError(f'node {socket.gethostname()} does not see the project: {root} must be the same folder on all nodes, as on a shared disk')
     os.chdir(root)
     if root not in sys.path: sys.path.insert(0, root)
 
+# %% ../nbs/53_cluster.ipynb #c4d044fa
 class _Post(threading.local): # Each thread of a call waits for its own answer
     "Carries what a call asks to a mailbox"
     def __init__(self, mailbox, call): self.mailbox,self.call = mailbox,call

@@ -183,15 +183,14 @@ def monitor_simulate(what:str=Argument(..., metavar='MODEL|PACKAGE', help='MODEL
     ask:str=Option(None, metavar='ADDRESS', help='Ask a service that runs, which keeps its own log; TO gets the labels'), day:float=Option(10., metavar='SECONDS', help='That a day takes there'),
     key:str=Option(None, envvar='MLOPS_KIT_KEY', help='For its header x-api-key, with --ask'), quiet:bool=Option(False, help='No progress'), as_json:bool=_as_json):
     "Have a model asked for days in a minute, with drift that you plant"
-    from mlops_kit.project import need
+    from mlops_kit.project import InputError, need
     need('pandas', 'pyarrow', extra='monitor')
-    from mlops_kit.project import InputError
     from mlops_kit.simulate import replay, simulate
     from mlops_kit.tables import read_table
     if ask and start: raise InputError('--start: a service is asked now; leave it out')
     if not ask and day!=10: raise InputError('--day is for a service that is asked: add --ask ADDRESS')
-    where,say = dict(folder=_place(folder), uri=registry),_progress(quiet or as_json)
-    same = dict(target=target, planted=drift, days=days, rows=rows, time=time, lag=lag, seed=seed, say=say, **where)
+    same = dict(target=target, planted=drift, days=days, rows=rows, time=time, lag=lag, seed=seed)
+    same |= dict(folder=_place(folder), uri=registry, say=_progress(quiet or as_json))
     told = replay(ask, what, read_table(table), to, seconds=day, key=key, **same) if ask else simulate(what, read_table(table), to, start=start, **same)
     if not as_json: return print(told)
     where = dict(log=str(told.log), labels=str(told.labels) if told.labels else None)

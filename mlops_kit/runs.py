@@ -246,6 +246,7 @@ def _compared(warm, cold):
 # %% ../nbs/12_runs.ipynb #717492cb
 def _is_bad_luck(out): return out.status in ('killed', 'timeout') or (out.fields.get('error') or {}).get('type')=='KernelStart'
 
+# %% ../nbs/12_runs.ipynb #2d0187ae
 def _given(self:Suite, case, run):
     "Path, parameters, variables and seed of a case"
     env = dict(MLOPS_KIT_RUN=run.id, IN_TEST='1') | case.secrets | self.covered
@@ -254,11 +255,12 @@ def _given(self:Suite, case, run):
 
 def _places(self:Suite, case, run): return run.record['notebook'],_relative(run.path/case.path.name, self.root)
 
+def _progress(self:Suite, case): return lambda cell, cells: self._say(case.name, dict(name=case.name, status='running', cell=cell, cells=cells))
+
 # %% ../nbs/12_runs.ipynb #d2ac452f
 def _try_once(self:Suite, case, run, stop):
     from mlops_kit.execute import Limits, run_case
-    def progress(cell, cells): self._say(case.name, dict(name=case.name, status='running', cell=cell, cells=cells))
-    given,places = self._given(case, run),self._places(case, run)
+    given,places,progress = self._given(case, run),self._places(case, run),self._progress(case)
     limits = Limits(cell=self.how.cell_timeout, notebook=self.how.timeout, stop=stop)
     out = run_case(*given, limits, self.kernels, *places, progress)
     if not self.how.verify_cold or stop.is_set(): return out
@@ -274,7 +276,7 @@ def _try(self:Suite, case, run, stop):
         message = (out.fields.get('error') or {}).get('message', '')
         tries.append(dict(status=out.status, seconds=round(time.monotonic()-begun, 3), message=message))
 
-Suite._given,Suite._places,Suite._try_once,Suite._try = _given,_places,_try_once,_try
+Suite._given,Suite._places,Suite._progress,Suite._try_once,Suite._try = _given,_places,_progress,_try_once,_try
 
 # %% ../nbs/12_runs.ipynb #bd9cc2b6
 def _sent(folder, timeout=120):

@@ -147,6 +147,15 @@ def _checked(planted, table, made, target, time):
         elif p.column not in names: raise InputError(f'{p}: the model is not asked with {p.column}{nearest(p.column, names)}')
         elif p.kind in ('sudden', 'gradual', 'seasonal') and types.is_datetime64_any_dtype(table[p.column]): raise InputError(f'{p}: a date cannot be moved')
 
+def _ready(what, folder, uri, planted, table, target, time, days, rows):
+    need('onnxruntime', 'orjson', extra='serve')
+    if days<1 or rows<1: raise InputError(f'{days} days of {rows} rows are no traffic')
+    planted,follow = [read_planted(p) if isinstance(p, str) else p for p in planted],Follow(what, folder, uri)
+    place = follow.now()['champion']
+    made = load_package(place.folder)
+    _checked(planted, table, made, target, time)
+    return follow,place,made,planted
+
 def _write(folder, records):
     hours = {}
     for r in records: hours.setdefault(r['time'][:13], []).append(r)
@@ -171,13 +180,7 @@ def simulate(
     say=lambda done: None, # Told how many rows are done
 )->Simulated:
     "Have a model asked for days, and keep what it was asked and said"
-    need('onnxruntime', 'orjson', extra='serve')
-    planted = [read_planted(p) if isinstance(p, str) else p for p in planted]
-    follow = Follow(what, folder, uri)
-    place = follow.now()['champion']
-    made = load_package(place.folder)
-    if days<1 or rows<1: raise InputError(f'{days} days of {rows} rows are no traffic')
-    _checked(planted, table, made, target, time)
+    follow,place,made,planted = _ready(what, folder, uri, planted, table, target, time, days, rows)
     log = Path(to)/follow.model
     if log.exists() and any(log.iterdir()): raise InputError(f'{log} has records already: what is simulated must not be mixed with them; name another folder')
     late = length_of(lag)
@@ -247,11 +250,8 @@ def replay(
     say=lambda done: None,
 )->Simulated: # Its `log` is the address: the log is the service's own
     "Ask a service for days, a day in some seconds"
-    planted = [read_planted(p) if isinstance(p, str) else p for p in planted]
-    follow = Follow(what, folder, uri)
-    made,remote = load_package(follow.now()['champion'].folder),Remote(address, key)
-    if days<1 or rows<1 or seconds<=0: raise InputError(f'{days} days of {rows} rows, in {seconds:g} s each, are no traffic')
-    _checked(planted, table, made, target, time)
+    if seconds<=0: raise InputError(f'a day of {seconds:g} s is no traffic')
+    remote,(follow,_,made,planted) = Remote(address, key),_ready(what, folder, uri, planted, table, target, time, days, rows)
     if Path(to, f'{follow.model}.labels.parquet').exists(): raise InputError(f'{to} has labels of {follow.model} already, which must not be lost; name another folder')
     remote.versions()
     late,file,inputs = length_of(lag)/pd.Timedelta('1D')*seconds,Path(to)/f'{follow.model}.labels.parquet',made.signature.inputs

@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from functools import cache, partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from types import SimpleNamespace
 from .cluster import Tasks, _carried
 from .hashes import cache_folder
 from .plan import read_stages
@@ -42,7 +43,7 @@ class _Line:
         "How a call for `whom` ended: kind and what, as from `poll`; one that has not begun when `stop` is set is cancelled"
         with self.lock:
             if self.lost: raise self.lost
-            self.ends[id(whom)] = end = Future()
+            self.ends[id(whom)],whom.begun = (end := Future()),False
             self.tasks.start(whom)
         while not end.done():
             if stop.is_set() and not whom.begun: self.tasks.cancel(whom)
@@ -62,17 +63,15 @@ class _Line:
                 if not end.done(): end.set_exception(self.lost)
 
 # %% ../nbs/54_spread.ipynb #b25d2271
-_warm = {}
+_warm = [] # For one suite, as the process is
 
 def _kernels(needs, never, cold):
     from mlops_kit.execute import kernel_env
-    from mlops_kit.hashes import cache_folder
     from mlops_kit.kernels import Kernels
-    name = Path.cwd(),tuple(needs),cold
-    if name not in _warm:
-        _warm[name] = Kernels(needs, never=never, cold=cold, cache=cache_folder(Path.cwd()), env=kernel_env()).__enter__()
-        atexit.register(_warm[name].__exit__, None, None, None)
-    return _warm[name]
+    if not _warm:
+        _warm.append(Kernels(needs, never=never, cold=cold, cache=cache_folder(Path.cwd()), env=kernel_env()).__enter__())
+        atexit.register(_warm[0].__exit__, None, None, None)
+    return _warm[0]
 
 @contextmanager
 def _heeding(asking, stop):
@@ -103,7 +102,7 @@ def _where():
 
 class _Sent:
     "What a notebook on a node asks of the suite"
-    def __init__(self, work, limits, progress, stop): self.work,self.limits,self.progress,self.stop,self.begun = work,limits,progress,stop,False
+    def __init__(self, work, limits, progress, stop): self.work,self.limits,self.progress,self.stop = work,limits,progress,stop
     def stopped(self):
         self.begun = True
         return self.stop.is_set()
@@ -133,8 +132,8 @@ class Spread(Suite):
 
 # %% ../nbs/54_spread.ipynb #1d608a78
 def _try_there(self:Spread, case, run, stop):
-    def progress(cell, cells): self._say(case.name, dict(name=case.name, status='running', cell=cell, cells=cells))
-    sent = _Sent((self._given(case, run), self._places(case, run)), dict(cell=self.how.cell_timeout, notebook=self.how.timeout), progress, stop)
+    work,limits = (self._given(case, run), self._places(case, run)),dict(cell=self.how.cell_timeout, notebook=self.how.timeout)
+    sent = _Sent(work, limits, self._progress(case), stop)
     for tried in range(1, _TRIES+1):
         kind,what = self.line.call(sent, stop)
         if kind=='done': return what
@@ -207,16 +206,11 @@ def ask_there(
             yield waiting.popleft().said
 
 # %% ../nbs/54_spread.ipynb #e5f0ebd5
-class _Told(logging.Handler):
-    def __init__(self, say):
-        super().__init__()
-        self.say = say
-    def emit(self, record): self.say(record.getMessage())
-
 @contextmanager
 def _telling(say):
     "Have `say` told what the kit logs"
-    log,told = logging.getLogger('mlops_kit'),_Told(say)
+    log,told = logging.getLogger('mlops_kit'),logging.Handler()
+    told.emit = lambda record: say(record.getMessage())
     log.setLevel(logging.INFO)
     log.addHandler(told)
     try: yield
@@ -252,9 +246,6 @@ def _train_together(overrides, workers, root, say):
     return value
 
 # %% ../nbs/54_spread.ipynb #f244ccc5
-class _Said:
-    def __init__(self, say): self.say = say
-
 def train(
     overrides=(), # Hydra overrides
     root=None, # The project; by default the one around the working folder
@@ -267,7 +258,7 @@ def train(
     root = str(find_root(root or '.'))
     with Tasks(partial(_train_there, list(overrides), workers, root), (), on, root) as tasks:
         if workers>tasks.slots: raise InputError(f'workers={workers}: {on} has {tasks.slots} cores')
-        tasks.start(_Said(say))
+        tasks.start(SimpleNamespace(say=say))
         (_,kind,what), = tasks.poll()
     if kind=='done': return what
     raise what if kind=='raised' else KitError(f'the training ended before its time, {what}; begin it again')

@@ -307,7 +307,8 @@ def sweep(
     if not cfg.hydra.sweeper._target_.endswith('OptunaSweeper'): raise InputError('the config does not choose /hydra/sweeper: mlops_kit')
     options = instantiate(cfg.hydra.sweeper)
     load = lambda o: compose(o, config, root)
-    if crew: return _hunt(cfg, options, overrides, load, run, options.n_jobs if any('sweeper.n_jobs=' in o for o in overrides) else 0, lambda _,f: crew(f))
+    asked = options.n_jobs>1 or any('sweeper.n_jobs=' in o for o in overrides)
+    if crew: return _hunt(cfg, options, overrides, load, run, options.n_jobs if asked else 0, lambda _,f: crew(f)) # 0: as many as the crew has room for
     if options.n_jobs==1: return _hunt(cfg, options, overrides, load, lambda o: train(load(o)))
     storage,name = _asked(cfg, options, _space(options, overrides)[0])
     _elsewhere([*overrides, f"hydra.sweeper.study_name='{name}'", 'hydra.sweeper.resume=true'], config, find_root(root or '.'))

@@ -38,7 +38,7 @@ def test_data_checks():
     assert {k for k, v in record['metrics'].items() if v > 0} == {'check', 'fingerprint', 'leaks', 'memory'}
 
 
-@full
+@soak
 def test_drift():
     "Seconds, false alarms and finds are in the record, without a peer to be installed"
     record = measured('nbs/benchmarks/drift.ipynb', rows=2000, many=5000, windows=2, sizes=[300], peers=[], months=[7], rounds=1)
@@ -114,7 +114,7 @@ def test_peer_that_fails(peer):
     assert 'no_such_module' in record['error']['message']
 
 
-@full
+@soak
 def test_quiet_failure():
     "An exit code of 0 is not believed when the notebooks did not come to their end"
     record = bench(peers=[], imports='numpy, json; raise SystemExit')

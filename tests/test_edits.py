@@ -6,12 +6,10 @@ from statistics import median
 
 import edits
 import pytest
-from children import FLAVOURS, Child, git, new_project
+from children import FLAVOURS, Child, commit_all, git, new_project, render
 
 FOUND = edits.edits()
-IN_FULL = {'07_online'}  # the others in the soak
-GROUPS = [pytest.param(name, marks=[pytest.mark.xdist_group(e.project), pytest.mark.full if name in IN_FULL else pytest.mark.soak])
-          for name, e in FOUND.items()]
+GROUPS = [pytest.param(name, marks=pytest.mark.xdist_group(e.project)) for name, e in FOUND.items()]
 
 
 @pytest.fixture(scope='module')
@@ -30,6 +28,16 @@ def project(kit, wheel, project_env, children, tmp_path_factory):
     return made
 
 
+@pytest.mark.parametrize('name', [n for n, e in FOUND.items() if e.diff])
+def test_patch_applies(bare, tmp_path, name):
+    "To what the template makes now"
+    render(bare, tmp_path / 'example', **FLAVOURS[FOUND[name].project])
+    commit_all(tmp_path / 'example')
+    (tmp_path / 'patch').write_text(FOUND[name].diff, encoding='utf-8')
+    git(tmp_path / 'example', 'apply', '--check', tmp_path / 'patch')
+
+
+@pytest.mark.soak
 @pytest.mark.parametrize('name', GROUPS)
 def test_edit(project, tmp_path, name):
     "Apply the patch, export, type its commands: the project is in order, and the last one shows what the edit was for"
@@ -44,7 +52,6 @@ def test_edit(project, tmp_path, name):
     assert edit.shows in said[-1]
 
 
-@pytest.mark.full
 def test_edits_are_cheap():
     "Twelve of them, and half need one file and eight lines, or less"
     files, lines = zip(*(edits.cost(e.diff) for e in FOUND.values()))

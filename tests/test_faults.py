@@ -142,7 +142,7 @@ def test_killed_kernels_are_named(faults, seed):
     assert dead == {i: ('SIGKILL', c) for i, c in doomed.items()}
 
 
-@seeds(2, 31)
+@seeds(1, 31)
 def test_kernels_killed_at_any_moment(faults, seed):
     "A kernel may be killed while it starts, works or ends: each case has a true word, and `--resume` does what is left"
     project(faults.cwd, **books(16, COUNT))
@@ -382,7 +382,7 @@ def test_three_interrupts(faults, seed):
     assert {r['status'] for s in suites(faults.cwd) for r in s['runs']} <= {'cancelled', 'interrupted'}
 
 
-@seeds(2, 20)
+@seeds(1, 21)
 def test_two_suites_at_once(faults, seed):
     "Two suites in one project, of other values: each has its own runs, and what is remembered fits what was run"
     project(faults.cwd, **{f'{i:02}': ['n: int = 1', 'import time\ntime.sleep(.1)\nprint(f"<{n}>")'] for i in range(6)})
@@ -400,7 +400,7 @@ def test_two_suites_at_once(faults, seed):
     assert not {r['id'] for r in said[7].values()} & {r['id'] for r in said[8].values()}
 
 
-@seeds(2, 20)
+@seeds(1, 21)
 def test_fork_server_killed(faults, seed):
     "When the process that forks is killed, its notebooks run again cold; that is said once, and all pass"
     project(faults.cwd, **books(8, 'import time\ntime.sleep(1)'))
@@ -431,7 +431,7 @@ def test_lost_kernel_runs_again(faults):
     assert 'the fork server died' in record['notes'][0]
 
 
-@seeds(2, 10)
+@seeds(1, 10)
 @pytest.mark.parametrize('how', ['', '--cold', 'without a server'])
 def test_runner_killed(faults, seed, how):
     "After `kill -9` of the command nothing is left running, what happened can be read, and `--resume` does the rest"

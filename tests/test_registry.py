@@ -67,7 +67,7 @@ def test_first_use_is_shared(tmp_path):
     assert {p.communicate()[0].strip() for p in runs} == {'[]'}
 
 
-@pytest.mark.parametrize('kills', [pytest.param(50, marks=pytest.mark.full), pytest.param(450, marks=pytest.mark.soak)])
+@pytest.mark.parametrize('kills', [pytest.param(20, marks=pytest.mark.full), pytest.param(480, marks=pytest.mark.soak)])
 @pytest.mark.xdist_group('registry')
 def test_kills_leave_one_champion(folder, kills):
     "After each SIGKILL of a process that promotes and rolls back the log is whole, and each champion replaced whom it meant to"

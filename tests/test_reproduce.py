@@ -115,7 +115,7 @@ def test_another_processor(own, record):
     assert (said['verdict'], 0 < said['weights']['relative'] < .5, 0 < said['metric']['difference'] < .5) == ('close', True, True)
 
 
-@pytest.mark.full
+@pytest.mark.soak
 @tabular_only
 def test_changed_data_come_back(own, record):
     "The fingerprint is the table's, the checksum is DVC's; data that changed since come from DVC's remote, or are made again"

@@ -447,7 +447,7 @@ def mlflow_server(postgres, tmp_path):
         p.wait(20)
 
 
-@pytest.mark.full
+@pytest.mark.soak
 def test_a_real_mlflow_server(env, mlflow_server, tmp_path):
     "On MLflow's own server with PostgreSQL the registry keeps its promises, and a service follows it over HTTP"
     registry = Registry(mlflow_server, tmp_path / 'registry')

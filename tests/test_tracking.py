@@ -111,6 +111,7 @@ def dies_after_the_start(server):
     return Dies
 
 
+@pytest.mark.soak
 def test_bad_disk_stops_no_training(child, tmp_path):
     "A tracker whose disk is full falls silent; the run folder has the numbers"
     if os.geteuid() or subprocess.run(['mount', '-t', 'tmpfs', '-o', 'size=16k', 'tmpfs', tmp_path]).returncode:
@@ -131,6 +132,7 @@ def test_nobody_is_asked_for_a_key(child, tmp_path):
     assert 'in epoch' in said
 
 
+@pytest.mark.soak
 def test_every_logger_at_once(child, tmp_path):
     "W&B, CSV, TensorBoard and MLflow see the same numbers, which are those of the run folder"
     env = Layer(child.env, tmp_path / 'env')
