@@ -109,7 +109,7 @@ class _Numbers:
     def compare(self, s):
         y = pd.to_numeric(s, errors='coerce').to_numpy('float64', na_value=np.nan)
         y,rows = np.sort(y[np.isfinite(y)]),len(y)
-        p,size,now = (_ks_p(self.x, y, _gap(self.x, y)),_far(self.x, y)/self.sd,self._mean(y)) if len(y) else (1.,0.,'nothing')
+        p,size,now = (_ks_p(self.x, y, _gap(self.x, y)),_far(self.x, y)/(self.sd or 1),self._mean(y)) if len(y) else (1.,0.,'nothing')
         return self._groups(y, rows),dict(test='Kolmogorov-Smirnov', p=p, size=size, then=self._mean(self.x), now=now, new=[])
 
 # %% ../nbs/41_drift.ipynb #f06fb042
@@ -133,8 +133,51 @@ def _most_moved(names, then, now): # In words: the name whose share changed most
     i = np.abs(q-p).argmax()
     return f'{p[i]:.0%} {str(names[i])[:40]}',f'{q[i]:.0%}'
 
+# %% ../nbs/41_drift.ipynb #985624e2
+def _thinned(x, most): return x[::-(-len(x)//most)]
+
+def _is_embedding(s): return len(s)>0 and isinstance(s.iloc[0], np.ndarray)
+
+class _Embedding:
+    kind,is_date = 'embedding',False
+    def __init__(self, s, most=10, held=.95):
+        x,self.rows = np.stack(s.dropna()).astype('float64'),len(s)
+        values,vectors = np.linalg.eigh(np.cov(_thinned(x, 20_000), rowvar=False, ddof=0).reshape(x.shape[1], -1))
+        values,vectors = values[::-1].clip(0),vectors[:,::-1]
+        n = min(most, int(np.searchsorted(values.cumsum(), held*values.sum()))+1)
+        self.mean,self.axes,self.sd = x.mean(0),vectors[:,:n],np.sqrt(values[:n])+1e-9
+        self.beyond = np.sqrt(values[n:].sum())+1e-9
+        z = self.components(x)
+        self.z,self.parts = _thinned(z, 2000),[_Numbers(pd.Series(c), False) for c in z.T]
+        self.groups = self.parts[0].groups[:-1]+[self.rows-len(x)]
+
+    def components(self, x): # `[rows, numbers]`, each with a standard deviation of one, and what they leave out
+        x = x-self.mean
+        z = x@self.axes
+        rest = np.sqrt(((x-z@self.axes.T)**2).sum(1))
+        return np.column_stack([z/self.sd, rest/self.beyond])
+
+    def distances(self, s, k=5): # To the k-th neighbour in the reference; one is what 95% of its own rows have at most
+        from scipy.spatial import cKDTree
+        tree = cKDTree(self.z)
+        def of(z, k): return tree.query(z, min(k, len(self.z)))[0].reshape(len(z), -1)[:,-1]
+        return of(self.components(np.stack(s).astype('float64')), k)/(np.quantile(of(self.z, k+1), .95)+1e-9)
+
+    def compare(self, s):
+        there = s.dropna()
+        if not len(there): return [0]*(len(self.groups)-1)+[len(s)],dict(test='Kolmogorov-Smirnov', p=1., size=0., then='', now='nothing', new=[])
+        z = self.components(np.stack(there).astype('float64'))
+        found = [part.compare(pd.Series(c)) for part,c in zip(self.parts, z.T)]
+        i = min(range(len(found)), key=lambda i: (found[i][1]['p'], -found[i][1]['size']))
+        name = f'component {i+1}' if i<len(found)-1 else 'what no component holds'
+        then,now = [f'{name}: mean {v.mean():.2f}, spread {v.std():.2f}' for v in (self.parts[i].x, z[:,i])]
+        test = f'Kolmogorov-Smirnov, {len(found)} components'
+        told = dict(test=test, p=min(1., len(found)*found[i][1]['p']), size=found[i][1]['size'], then=then, now=now.partition(': ')[2], new=[])
+        return found[0][0][:-1]+[len(s)-len(there)],told
+
 # %% ../nbs/41_drift.ipynb #d363e12a
 def _column(s):
+    if _is_embedding(s): return _Embedding(s)
     is_date,s = types.is_datetime64_any_dtype(_plain(s)),_values(s)
     many = types.is_numeric_dtype(s) and any(x[np.isfinite(x)].nunique()>20 for x in (s[:1000], s)) # Mostly the first rows tell
     return (_Numbers if many else _Names)(s, is_date)
@@ -142,7 +185,7 @@ def _column(s):
 def _dates(s): return pd.to_datetime(s, errors='coerce', format='ISO8601', utc=True) if types.is_string_dtype(_plain(s)) else s
 
 def _compared(was, s):
-    s = _values(_dates(s) if was.is_date else s)
+    s = s if was.kind=='embedding' else _values(_dates(s) if was.is_date else s)
     now,res = was.compare(s)
     then = [*was.groups[:-1], *[0]*(len(now)-len(was.groups)), was.groups[-1]]
     there = [[was.rows-was.groups[-1], was.groups[-1]], [len(s)-now[-1], now[-1]]]

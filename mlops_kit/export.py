@@ -9,7 +9,7 @@ __all__ = ['as_tensors', 'calendar', 'export_onnx']
 import logging, warnings
 from contextlib import contextmanager
 from .project import InputError, need
-from .signature import DTYPES, Signature, name_of
+from .signature import DTYPES, EMBEDDING, Signature, name_of
 
 # %% ../nbs/27_export.ipynb #3f155a59
 def _letters(f): return {c:i for i,same in enumerate(f.letters, 2) for c in same}
@@ -66,6 +66,14 @@ def _text_nodes(f):
 
 _NODES = dict(category=_category_nodes, text=_text_nodes)
 
+# %% ../nbs/27_export.ipynb #6b42b355
+def _is_many(f): return f.dtype=='text' or bool(f.shape) and not f.ahead
+
+def _embedding_nodes(proto): # Of a traced graph, where each linear layer of rows is a `Gemm`
+    from onnx import helper as h
+    last = [n for n in proto.graph.node if n.op_type=='Gemm'][-1:]
+    return [h.make_node('Identity', [n.input[0]], [EMBEDDING]) for n in last]
+
 # %% ../nbs/27_export.ipynb #c0db6ab0
 def _label_nodes(labels):
     from onnx import helper as h, TensorProto
@@ -82,11 +90,13 @@ def _complete(proto, signature):
     from onnx import TensorProto, helper as h
     strings,labels = [f for f in signature.inputs if f.dtype in _NODES],signature.labels
     nodes = [n for f in strings for n in _NODES[f.dtype](f)]
-    nodes += [*proto.graph.node, *(_label_nodes(labels) if labels else [])]
+    embedding = _embedding_nodes(proto) if any(map(_is_many, signature.inputs)) else []
+    nodes += [*proto.graph.node, *embedding, *(_label_nodes(labels) if labels else [])]
     del proto.graph.node[:], proto.graph.input[:], proto.graph.output[:]
     proto.graph.node.extend(nodes)
     proto.graph.input.extend(_told(f) for f in signature.inputs)
     proto.graph.output.extend(_told(f) for f in signature.outputs)
+    if embedding: proto.graph.output.append(h.make_tensor_value_info(EMBEDDING, TensorProto.FLOAT, ['batch', None]))
     proto.graph.value_info.extend(h.make_tensor_value_info(f'{f.name}/letters', TensorProto.STRING, ['batch', f'{f.name}/count']) for f in strings if f.dtype=='text')
     proto.opset_import.extend([h.make_opsetid('ai.onnx.ml', 3), h.make_opsetid('com.microsoft', 1)])
     return proto

@@ -13,7 +13,8 @@ import pandas as pd
 from .drift import Reference
 from .evaluate import Estimate
 from .logs import join_labels, load_log
-from .monitor import length_of, watch
+from .monitor import embedded, length_of, reference_of, watch
+from .package import load_package
 from .performance import performance
 from .project import InputError, KitError, need
 
@@ -42,8 +43,9 @@ class Look:
         step = length_of(self.every)
         log = load_log(self.log, end.floor(step)-(self.windows-1)*step, end)
         told = labelled = None
-        if isinstance(self.reference, pd.DataFrame) and log.fields:
-            self.reference = Reference(self.reference, [c for c in self.reference if c in (*log.fields, 'prediction')])
+        made = load_package(self.package) if self.package and self.reference is not None else None
+        if isinstance(self.reference, pd.DataFrame) and log.fields: self.reference = reference_of(self.reference, log.fields, made)
+        if made and isinstance(self.reference, Reference) and 'embedding' in self.reference.columns: log = embedded(log, made)
         if isinstance(self.reference, Reference): told = watch(self.reference, log, self.every, least=self.least, k=self.k, n=self.n, few=self.few)
         if self.labels:
             table = self.labels()

@@ -18,14 +18,18 @@ _since = Option(None, help='First moment, such as 2026-11-01 or 2026-11-01T18:00
 _until = Option(None, help='Last moment, not part of it')
 
 # %% ../nbs/89_monitoring.ipynb #5c2d73fe
-def _reference(table, log):
-    from mlops_kit.drift import Reference
+def _compared(table, log, package): # What rows were like, and the log as that is compared with it
+    from mlops_kit.monitor import embedded, reference_of
+    from mlops_kit.package import load_package
+    from mlops_kit.project import InputError
     from mlops_kit.tables import read_table
-    df = read_table(table)
-    asked = [c for c in df if c in (*log.fields, 'prediction')] if log.fields else list(df)
-    unasked = [c for c in df if c not in asked]
-    if unasked and asked: typer.echo(f'no row was asked with {", ".join(unasked[:8])}{" …" if len(unasked)>8 else ""}, which {table} has', err=True)
-    return Reference(df, asked or None)
+    df,made = read_table(table),load_package(package) if package else None
+    if made is None and log.fields and not {*df}&{*log.fields, 'prediction'}:
+        raise InputError(f'{table} has no column that is asked with ({", ".join(log.fields[:5])}): name the package that answers with --package, and what it makes of both is compared')
+    many = [c for f in made.signature.inputs for c in f.columns or ()] if made else []
+    unasked = [c for c in df if c not in (*log.fields, 'prediction', *many)] if log.fields else []
+    if 0<len(unasked)<len(df.columns): typer.echo(f'no row was asked with {", ".join(unasked[:8])}{" …" if len(unasked)>8 else ""}, which {table} has', err=True)
+    return reference_of(df, log.fields or None, made),embedded(log, made) if made else log
 
 def _as_dicts(seen):
     def one(w):
@@ -40,13 +44,14 @@ def _draw(seen, file):
     _save_figure(figure, file)
     plt.close(figure)
 
+_package = Option(None, metavar='FOLDER', help='Package that answers: it says what to expect, by which slices, and what its last layer sees of images and text')
 _every = Option('1D', help='Length of a window, such as 1D, 6h or 30min')
 _least = Option(.1, help='Size that matters: standard deviations, or gains and losses of shares')
 _k,_n,_few = Option(2, '-k', help='Windows that have to say so'),Option(3, '-n', help='Of how many last ones'),Option(30, help='Rows below which a window says nothing')
 
 # %% ../nbs/89_monitoring.ipynb #75db3528
 @verb('mlops-kit monitor drift predictions/flights data/flights.parquet --every 1D', on=monitor, name='drift')
-def monitor_drift(log:str=_log, reference:str=Argument(..., metavar='TABLE', help='What the rows were like: CSV, Excel, JSON lines or Parquet'), since:str=_since, until:str=_until,
+def monitor_drift(log:str=_log, reference:str=Argument(..., metavar='TABLE', help='What the rows were like: CSV, Excel, JSON lines or Parquet'), package:str=_package, since:str=_since, until:str=_until,
     every:str=_every, rate:float=Option(.05, help='Share of windows, and of calls, that may be wrong'), least:float=_least, k:int=_k, n:int=_n, few:int=_few, picture:str=_picture,
     fail:bool=Option(False, '--fail-on-drift', help='Exit code 1 if a column has drifted and stays'), as_json:bool=_as_json):
     "Say which columns are no longer as they were, window by window, and which of them stay"
@@ -55,13 +60,12 @@ def monitor_drift(log:str=_log, reference:str=Argument(..., metavar='TABLE', hel
     from mlops_kit.logs import load_log
     from mlops_kit.monitor import watch
     found = load_log(log, since, until)
-    seen = watch(_reference(reference, found), found, every, rate, least, k, n, few)
+    seen = watch(*_compared(reference, found, package), every, rate, least, k, n, few)
     if picture and seen.full: _draw(seen, picture)
     _json(_as_dicts(seen)) if as_json else print(seen)
     if fail and seen.alarm: raise typer.Exit(1)
 
 # %% ../nbs/89_monitoring.ipynb #76fb30c8
-_package = Option(None, metavar='FOLDER', help='Package that answered: it says what to expect, and by which slices')
 _metric = Option(None, help='By default that of the package, or accuracy or rmse')
 
 def _predicates(texts):
@@ -146,7 +150,7 @@ def monitor_page(log:str=_log, reference:str=Argument(..., metavar='TABLE', help
     from mlops_kit.tables import read_table
     from mlops_kit.watchpage import write_watch_page
     found,truth = load_log(log, since, until),read_table(labels) if labels else None
-    was = _reference(reference, found)
+    was,found = _compared(reference, found, package)
     seen = watch(was, found, every, least=least, k=k, n=n, few=few)
     scored = performance(join_labels(found, truth), metric, every, package=package, k=k, n=n, few=few) if labels else None
     print(write_watch_page(out, seen, was, found, scored, Path(log).name))

@@ -106,6 +106,18 @@ class Package:
         "Answer rows, or raise a `RowsError` that says what is wrong with them"
         return self._answers(self.ask(from_rows(rows, self.signature.inputs)))
 
+    @property
+    def embeds(self): return getattr(self.ask, 'embeds', False) # Is there an embedding?
+
+    def embed(self,
+        arrays:dict, # Name to array `[rows, *shape]`
+        size:int=1000, # Rows at a time
+    ): # `[rows, numbers]`
+        "What the last layer gets to see of each row"
+        import numpy as np
+        n = len(next(iter(arrays.values())))
+        return np.concatenate([self.ask.embed({k:v[i:i+size] for k,v in arrays.items()}) for i in range(0, n, size)])
+
     def read(self, name): return json.loads((self.folder/name).read_text(encoding='utf-8'))
     def __repr__(self): return f'Package({self.signature.model} {self.id}, {len(self.signature.inputs)} inputs)'
 

@@ -16,14 +16,13 @@ import numpy as np, pandas as pd
 from .alert import tell
 from .configs import build, compose
 from .contracts import load_contract
-from .drift import Reference
 from .due import Sign, changed, decide, drifted, hindrances, more_rows, outdated, worse
 from .evaluate import LEAST, compare
 from .fingerprints import fingerprint
 from .grow import _sound, among, grow, in_words, labelled_rows, spread
 from .lock import alone
 from .logs import Labelled, Log, _moment, dated, join_labels, load_log
-from .monitor import length_of, watch
+from .monitor import embedded, length_of, reference_of, watch
 from .package import _data, load_package, measure_of
 from .performance import _told, performance
 from .plan import find_cases, made
@@ -171,18 +170,13 @@ def _of(labelled, version): # Rows that this version answered
 Loop.learned_from = _learned_from
 
 # %% ../nbs/49_retrain.ipynb #3c5d654d
-def _answers_of(made, df): # Of a package to rows of a table; None where it cannot be asked about them
-    try: said = made.ask(from_table(df, made.signature.inputs))
-    except InputError: return None
-    return said['label' if made.signature.labels else 'value']
-
-def _reference(self, table, made, fields):
+def _reference(self, table, made, fields): # None where there is nothing to compare
     time = (self.contract or {}).get('time') # It moves on by itself
     some = table.sample(min(len(table), 10_000), random_state=0)
     secret = [f.name for f in made.signature.inputs if f.pii] # Of which the log has only digests
-    columns,said = [c for c in table if c in fields and c not in (time, *secret)],_answers_of(made, some)
-    some = some[columns].assign(prediction=said) if said is not None else some[columns]
-    return Reference(some) if len(some.columns) else None
+    fields = [c for c in fields if c not in (time, *secret)]
+    try: return reference_of(some, fields, made)
+    except InputError: return reference_of(some, fields) if {*fields}&{*some} else None # The model cannot be asked about these rows
 
 # %% ../nbs/49_retrain.ipynb #cea51b5a
 def _dates(made, rows): # As they were asked
@@ -200,7 +194,8 @@ def _seen(self:Loop, number, made, table):
     mine,w = _recent(self, log.rows[log.rows.version==str(number)]),self.how.windows
     was = _reference(self, table, made, log.fields) if len(mine) else None
     own = {f.name for f in made.signature.inputs}&{'time', 'version'} # Those of the log are needed here
-    return watch(was, Log(mine if own else _dates(made, mine), log.fields), w.every, least=w.least, k=w.k, n=w.n, few=w.few) if was else None
+    asked = Log(mine if own else _dates(made, mine), log.fields)
+    return watch(was, embedded(asked, made), w.every, least=w.least, k=w.k, n=w.n, few=w.few) if was else None
 
 Loop._seen = _seen
 

@@ -56,12 +56,20 @@ def read_planted(
 def _strangers(df, p, by, r): # A name that the table never had
     return df[p.column].astype(object).mask(r.random(len(df))<by, f'never seen {p.column}')
 
-def _shifted(df, p, by, table, field, r):
-    s,all_ = df[p.column],table[p.column]
+def _shifted(s, by, all_, sd, field, r):
     if not types.is_numeric_dtype(all_) or types.is_bool_dtype(all_): return s.mask(r.random(len(s))<np.abs(by), all_.value_counts().index[-1])
-    x = s.astype('float64')+by*float(all_.std())
+    x = s.astype('float64')+by*sd
     if field: x = x.clip(field.min, field.max)
     return x.round().astype(s.dtype) if types.is_integer_dtype(s) else x
+
+def _all_shifted(df, columns, by, table, field, r): # The values of an image move together, by the deviation of them all
+    sd = np.nanstd(table[columns].to_numpy('float64'), ddof=1) if all(types.is_numeric_dtype(table[c]) for c in columns) else 0.
+    return {c:_shifted(df[c], by, table[c], sd, field, r) for c in columns}
+
+# %% ../nbs/44_simulate.ipynb #1cd0617f
+def _columns_of(p, fields): # Those of the table
+    field = (fields or {}).get(p.column)
+    return field.columns if field and field.columns else [p.column]
 
 def _relabelled(df, p, by, table, target, r):
     swap,others = np.flatnonzero(r.random(len(df))<by),table[table[target].map(name_of, na_action='ignore')==name_of(p.column)]
@@ -83,12 +91,14 @@ def plant(
     "Change rows as was asked"
     r,day = np.random.default_rng(seed),np.asarray(day, float)
     for p in planted:
-        by = p.size*p.strength(day, days)
+        by,columns = p.size*p.strength(day, days),_columns_of(p, fields)
         if p.kind=='concept': rows = rows.assign(**{target:np.where(r.random(len(rows))<by, r.permutation(rows[target]), rows[target])})
         elif p.kind=='label': rows = _relabelled(rows, p, by, table, target, r)
-        elif p.kind=='missing': rows = rows.assign(**{p.column:rows[p.column].mask(r.random(len(rows))<by)})
+        elif p.kind=='missing':
+            gone = r.random(len(rows))<by
+            rows = rows.assign(**{c:rows[c].mask(gone) for c in columns})
         elif p.kind=='category': rows = rows.assign(**{p.column:_strangers(rows, p, by, r)})
-        else: rows = rows.assign(**{p.column:_shifted(rows, p, by, table, (fields or {}).get(p.column), r)})
+        else: rows = rows.assign(**_all_shifted(rows, columns, by, table, (fields or {}).get(p.column), r))
     return rows
 
 # %% ../nbs/44_simulate.ipynb #00c02bfc
@@ -139,13 +149,15 @@ def _checked(planted, table, made, target, time):
     if not len(table): raise InputError('the table has no rows')
     for c in filter(None, (target, time)):
         if c not in table: raise InputError(f'the table has no column {c}{nearest(c, map(str, table.columns))}')
-    names = [f.name for f in made.signature.inputs]
+    fields = {f.name:f for f in made.signature.inputs}
     for p in planted:
         if p.kind in ('label', 'concept'):
             if not target: raise InputError(f'{p}: name the column of the labels')
             if p.kind=='label' and name_of(p.column) not in (found := {*table[target].dropna().map(name_of)}): raise InputError(f'{p}: no row of the table has the label {p.column}{nearest(p.column, found)}')
-        elif p.column not in names: raise InputError(f'{p}: the model is not asked with {p.column}{nearest(p.column, names)}')
-        elif p.kind in ('sudden', 'gradual', 'seasonal') and types.is_datetime64_any_dtype(table[p.column]): raise InputError(f'{p}: a date cannot be moved')
+        elif p.column not in fields: raise InputError(f'{p}: the model is not asked with {p.column}{nearest(p.column, fields)}')
+        elif lacks := [c for c in _columns_of(p, fields) if c not in table]: raise InputError(f'{p}: the table has no column {lacks[0]}')
+        elif p.kind=='category' and fields[p.column].columns: raise InputError(f'{p}: {p.column} is {fields[p.column].kind}, and has no names')
+        elif p.kind in ('sudden', 'gradual', 'seasonal') and types.is_datetime64_any_dtype(table[_columns_of(p, fields)[0]]): raise InputError(f'{p}: a date cannot be moved')
 
 def _ready(what, folder, uri, planted, table, target, time, days, rows):
     need('onnxruntime', 'orjson', extra='serve')

@@ -35,6 +35,18 @@ def _plot_names(was, s, ax, most=8):
     ax.barh(range(len(both)), both.now, height=.4, color=ORANGE, label='now')
     ax.set_yticks(range(len(both)), [f'{n[:18]}…' if len(n)>18 else n for n in map(str, both.index)])
 
+def _plot_embedding(was, s, ax):
+    z = was.components(np.stack(s.dropna()).astype('float64'))
+    p = [part.compare(pd.Series(c))[1]['p'] for part,c in zip(was.parts, z.T)]
+    i,j = sorted(np.argsort(p, kind='stable')[:2]) if len(p)>1 else (0, 0)
+    low,high = np.quantile(np.concatenate([was.z, z]), [.005, .995], axis=0)
+    for x,kw in ((was.z, dict(color='.75', label='then')), (z[:2000], dict(color=ORANGE, alpha=.6, label='now'))): ax.scatter(x[:,i], x[:,j], s=4, lw=0, **kw)
+    for set_lim,k in ((ax.set_xlim, i), (ax.set_ylim, j)): set_lim(low[k]-.5, high[k]+.5)
+    ax.set(xticks=[], yticks=[])
+
+# %% ../nbs/46_watchpage.ipynb #3ee29229
+_DRAWN = dict(category=_plot_names, embedding=_plot_embedding)
+
 def plot_column(
     reference:Reference,
     column:str, # One that the reference has
@@ -44,15 +56,19 @@ def plot_column(
     "Draw what a column was like, and what it is like now"
     import matplotlib.pyplot as plt
     ax,was = ax or plt.subplots(figsize=(3, 2))[1],reference.columns[column]
-    s = _values(_dates(values) if was.is_date else values)
-    (_plot_names if was.kind=='category' else _plot_numbers)(was, s, ax)
+    s = values if was.kind=='embedding' else _values(_dates(values) if was.is_date else values)
+    _DRAWN.get(was.kind, _plot_numbers)(was, s, ax)
     ax.set_title(str(column)[:40], fontsize='medium')
-    (ax.set_xlabel if was.kind=='category' else ax.set_ylabel)('share of rows')
+    if was.kind!='embedding': (ax.set_xlabel if was.kind=='category' else ax.set_ylabel)('share of rows')
     ax.margins(x=.02)
     return ax
 
 # %% ../nbs/46_watchpage.ipynb #d4565cf5
 def _oddness(was, s):
+    if was.kind=='embedding':
+        there,odd = s.notna().to_numpy(),np.zeros(len(s))
+        if there.any(): odd[there] = was.distances(s[there])
+        return odd
     s = _values(_dates(s) if was.is_date else s)
     missing = s.isna().to_numpy()*(4. if s.isna().mean()>was.groups[-1]/was.rows+.01 else 0.)
     if was.kind=='category':
@@ -60,6 +76,8 @@ def _oddness(was, s):
         return missing+4.*(names.notna()&~names.isin(was.counts.index)).to_numpy()
     y = pd.to_numeric(s, errors='coerce').to_numpy('float64', na_value=np.nan)
     return missing+np.nan_to_num(np.abs(y-was.x.mean())/(was.sd or 1))
+
+_FAR = 'strangeness' # Of an embedding
 
 def odd_rows(
     reference:Reference,
@@ -71,9 +89,11 @@ def odd_rows(
     columns = [c for c in columns if c in reference.columns and c in rows]
     if not columns or not len(rows): return rows.head(0)
     odd = sum(_oddness(reference.columns[c], rows[c]) for c in columns)
-    front = ['time', 'id', *columns]
-    rest = [c for c in rows if c not in front and c not in ('version', 'package', 'role', 'ms') and not str(c).startswith('p_')]
-    return rows.iloc[np.argsort(-odd, kind='stable')[:n]][[*front, *rest]]
+    if 'embedding' in columns: rows = rows.assign(**{_FAR:_oddness(reference.columns['embedding'], rows.embedding)})
+    front = ['time', 'id', *(_FAR if c=='embedding' else c for c in columns)]
+    rest = [c for c in rows if c not in (*front, 'embedding') and c not in ('version', 'package', 'role', 'ms') and not str(c).startswith('p_')]
+    shown = rows.iloc[np.argsort(-odd, kind='stable')[:20*n]][[*front, *rest]]
+    return shown[~shown.drop(columns=['time', 'id']).astype(str).duplicated()].head(n) # What was asked twice tells no more
 
 # %% ../nbs/46_watchpage.ipynb #87928d01
 _STYLE = '''main{max-width:1100px;margin:0 auto;padding:24px}h1{font-size:26px;margin:8px 0 0}h2{font-size:19px;margin:36px 0 10px}
@@ -118,7 +138,7 @@ def _plot_columns(names, reference, rows):
     fig,axes = plt.subplots(high, wide, figsize=(3.2*wide, 2.2*high), squeeze=False, layout='constrained')
     for c,ax in zip(names, axes.flat): plot_column(reference, c, rows[c], ax)
     for ax in axes.flat[len(names):]: ax.axis('off')
-    axes.flat[0].legend(frameon=False, fontsize='small')
+    axes.flat[0].legend(frameon=False, fontsize='small', markerscale=3)
     return fig
 
 # %% ../nbs/46_watchpage.ipynb #5b57d4b2
@@ -142,8 +162,25 @@ def _score_part(scored):
     return f'{told}<details><summary>Each window</summary>{_html_table(scored.table().dropna(axis=1, how="all"))}</details>'
 
 # %% ../nbs/46_watchpage.ipynb #1c7e2735
-def _next(name):
-    lines = [f'mlops-kit monitor {words}' for words in (f'drift predictions/{name} TABLE --every 6h', f'performance predictions/{name} LABELS')]
+def _many(rows): return [c for c in rows if isinstance(rows[c].iloc[0], list)] if len(rows) else []
+
+def _many_figure(rows):
+    import matplotlib.pyplot as plt
+    columns = _many(rows)
+    if not columns: return ''
+    fig,axes = plt.subplots(len(columns), len(rows), figsize=(1.3*len(rows), 1.5*len(columns)), squeeze=False, layout='constrained')
+    for line,c in zip(axes, columns):
+        for ax,v,said in zip(line, rows[c], rows.prediction):
+            a = np.array(v, float)
+            ax.imshow(a, cmap='gray_r') if a.ndim==2 else ax.plot(a.ravel(), color=ORANGE, lw=1)
+            ax.set_title(_cell(said)[:12], fontsize='small')
+            ax.set(xticks=[], yticks=[])
+        line[0].set_ylabel(str(c)[:20])
+    return figure_html(fig, f'The same rows, and what was said of each: {", ".join(map(str, columns))}')
+
+# %% ../nbs/46_watchpage.ipynb #48ff0741
+def _next(name, embeds):
+    lines = [f'mlops-kit monitor {words}' for words in (f'drift predictions/{name} TABLE{" --package PACKAGE"*embeds} --every 6h', f'performance predictions/{name} LABELS')]
     lines += [f'mlops-kit models {words} {name}' for words in ('history', 'rollback')]
     return '<h2>What to type</h2><pre>'+escape('\n'.join(lines))+'</pre>'
 
@@ -160,10 +197,10 @@ def watch_page(
     when = f'{rows.time.min():%Y-%m-%d %H:%M} to {rows.time.max():%Y-%m-%d %H:%M} UTC, {len(rows):,} rows' if len(rows) else 'nothing was asked'
     odd = odd_rows(reference, recent, list(seen.alarm))
     why = f'<h2>Rows to look at</h2><p class="mute">Of the last {seen.n} windows, those that are furthest from the reference.</p>'
-    sample = why+_html_table(odd) if len(odd) else ''
+    sample = why+_many_figure(odd)+_html_table(odd.drop(columns=_many(odd))) if len(odd) else ''
     title = f'<title>{escape(name)}: what changed</title><style>{SHARED}{_STYLE}</style>'
     head = f'<!doctype html><html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width">{title}'
-    body = [_on_drift(seen), _on_scores(scored), _drift_part(seen, reference, recent), _score_part(scored), sample, _next(name)]
+    body = [_on_drift(seen), _on_scores(scored), _drift_part(seen, reference, recent), _score_part(scored), sample, _next(name, 'embedding' in reference.columns)]
     return f'{head}<main><h1>{escape(name)}</h1><p class="mute">{when}</p>{"".join(body)}</main></html>'
 
 def write_watch_page(

@@ -85,6 +85,48 @@ LABELLED = 'performance', '{log}', '{table}', '--id', 'name', '--label', 'price'
 SIMULATE = 'simulate', '{package}', '{table}'
 
 
+def images(n, seed=0):
+    "Images of 4 x 4, a column for each point"
+    return pd.DataFrame(np.random.default_rng(seed).integers(0, 9, (n, 16)), columns=[f'p{i}' for i in range(16)])
+
+
+@pytest.fixture(scope='module')
+def eyes(tmp_path_factory):
+    "A package that is asked with images, of a network that was never trained"
+    import torch
+
+    from mlops_kit.export import export_onnx
+    from mlops_kit.package import write_package
+    from mlops_kit.signature import Signature, from_table, outputs_of
+    torch.manual_seed(0)
+    net = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(16, 8), torch.nn.ReLU(), torch.nn.Linear(8, 3), torch.nn.Softmax(1))
+    field = Field('image', 'integer', (4, 4), min=0, max=16, columns=list(images(1)))
+    signature = Signature('eyes', 'classification', [field], outputs_of(['a', 'b', 'c']))
+    graph = export_onnx(net.eval(), signature, from_table(images(7), [field]))
+    return write_package(tmp_path_factory.mktemp('eyes') / 'package', graph, signature, '# eyes', {}, {})
+
+
+def test_images_of_a_service(eyes, tmp_path, monitor):
+    "No point of an image means anything by itself: what the model sees in them has changed, and since when; the service says what it said"
+    images(2000).assign(mark='x').to_parquet(tmp_path / 'train.parquet')
+    images(400, 1).assign(mark='x').to_parquet(tmp_path / 'new.parquet')
+    with serving(eyes) as remote: [answer] = remote.predict([{'image': images(1).to_numpy().reshape(4, 4).tolist()}])
+    assert sorted(answer) == ['label', 'probability']
+    plan = '--drift', 'sudden:image@8', '--start', '2026-11-01', '--rows', 200, '--json'
+    made = json.loads(monitor('simulate', eyes, tmp_path / 'new.parquet', '--to', tmp_path / 'kept', *plan)[1])
+    code, out, err = monitor('drift', made['log'], tmp_path / 'train.parquet', '--package', eyes, '--json', '--fail-on-drift')
+    assert (code, json.loads(out)['alarm']['embedding']) == (1, '2026-11-09T00:00:00+00:00')
+    assert err == 'no row was asked with mark, which %s has\n' % (tmp_path / 'train.parquet')
+    calm = monitor('drift', made['log'], tmp_path / 'train.parquet', '--package', eyes, '--until', '2026-11-09', '--fail-on-drift')
+    assert calm[0] == 0, calm
+    code, out, err = monitor('drift', made['log'], tmp_path / 'train.parquet')
+    assert (code, 'name the package that answers with --package' in err) == (2, True), err
+    assert monitor('page', made['log'], tmp_path / 'train.parquet', '--package', eyes, '-o', tmp_path / 'page.html')[0] == 0
+    assert 'The same rows' in (tmp_path / 'page.html').read_text()
+    seen = monitor('watch', made['log'], tmp_path / 'train.parquet', '--package', eyes, '--windows', 60, '--once')[1]
+    assert 'mlops_kit_drifted{column="embedding",model="eyes"} 1.0' in seen
+
+
 @pytest.mark.parametrize(('words', 'told'), [
     (['drift', 'nowhere', 'train.csv'], 'nowhere is no prediction log'), (['drift', '{log}', 'nothing.csv'], 'nothing.csv'),
     (['drift', '{log}', '{table}', '--every', 'often'], "'often' is no length"),
