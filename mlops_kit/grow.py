@@ -9,6 +9,7 @@ __all__ = ['spread', 'in_words', 'labelled_rows', 'Grown', 'grow', 'among']
 from dataclasses import dataclass
 from hashlib import blake2b
 import numpy as np, pandas as pd
+from pandas.api import types
 from .checks import conform
 from .contracts import features
 from .fingerprints import _row_hashes
@@ -91,7 +92,7 @@ class Grown:
     "A table, with what came since"
     table:pd.DataFrame
     added:int # Rows from the log
-    twins:int=0 # That the table had already
+    twins:int=0 # That the table had already, or that were asked again later
     strange:int=0 # With labels that the contract does not know
 
     def __repr__(self):
@@ -99,9 +100,15 @@ class Grown:
         return f'{len(self.table):,} rows, {self.added:,} of them new'+(f' ({", ".join(aside)})' if aside else '')
 
 def _twins(old, new, contract):
-    same = [*features(contract), contract['target']]
+    asked = features(contract)
+    same = [*asked, contract['target']]
     there = _row_hashes(conform(old, contract)[same])
-    return np.isin(_row_hashes(new[same]), there)&(len(set(there))>.99*len(there))
+    if len(set(there))<=.99*len(there): return np.zeros(len(new), bool)
+    return np.isin(_row_hashes(new[same]), there)|pd.Series(_row_hashes(new[asked])).duplicated(keep='last').to_numpy()
+
+def _as_before(table, old): # A log knows numbers, the table knew whole ones
+    def fits(c): return types.is_integer_dtype(old[c]) and table[c].notna().all() and (table[c].astype(old[c].dtype)==table[c]).all()
+    return table.astype({c:old[c].dtype for c in table if fits(c)})
 
 def grow(
     old:pd.DataFrame, # What was learned from, as its source gives it
@@ -113,7 +120,7 @@ def grow(
     new,strange = labelled_rows(labelled, contract, inputs)
     twins = _twins(old, new, contract)
     new = new[~twins].reindex(columns=old.columns)
-    table = pd.concat([conform(old, contract), new], ignore_index=True) if len(new) else old
+    table = _as_before(pd.concat([conform(old, contract), new], ignore_index=True), old) if len(new) else old
     return Grown(table, len(new), int(twins.sum()), strange)
 
 # %% ../nbs/47_grow.ipynb #70cd09d8
