@@ -9,7 +9,7 @@ __all__ = ['runs', 'studies', 'main', 'completion', 'new', 'check', 'doctor', 'r
            'studies_open']
 
 # %% ../nbs/91_cli.ipynb #f44b2c96
-import json, os, sys
+import errno, json, os, sys
 
 import typer
 from typer import Argument, Context, Option
@@ -29,6 +29,9 @@ def main():
     except KeyboardInterrupt: sys.exit(130)
     except Exception as e:
         from mlops_kit.project import KitError
+        if isinstance(e, OSError) and e.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS):
+            from mlops_kit.record import unwritable
+            e = unwritable(e.filename or 'a file', e)
         if not isinstance(e, KitError): raise
         print(f'error: {e}', file=sys.stderr)
         sys.exit(e.code)

@@ -181,6 +181,37 @@ def test_faults(inside, fault, outcome, said):
     assert champion(inside) == (2 if outcome == 'promoted' else 1)
 
 
+@pytest.fixture
+def small_disk(trained, tmp_path):
+    "A copy of the project that fills its disk, but for some room; and the file that fills it"
+    if os.geteuid() or subprocess.run(['mount', '-t', 'tmpfs', '-o', 'size=8M', 'tmpfs', tmp_path]).returncode: pytest.skip('only root may mount a disk')
+    home, filler = shutil.copytree(trained, tmp_path / 'homes'), tmp_path / 'filler'
+    ask(home)
+
+    def fill(left):
+        room = os.statvfs(tmp_path)
+        filler.write_bytes(bytes(max(0, room.f_bavail * room.f_bsize - left)))
+        return home, filler
+
+    yield fill
+    subprocess.run(['umount', '-l', tmp_path], check=True)
+
+
+@pytest.mark.full
+@pytest.mark.parametrize('left', [0, 8_000, 40_000])  # at its lock, when it settles what was open, at the table that is grown
+def test_full_disk(small_disk, left):
+    "A disk that is full is one sentence and exit 3, whenever it is; the champion stays, and with room the next call goes on"
+    home, filler = small_disk(left)
+    process = start(home, *NOW)
+    out, err = process.communicate(timeout=180)
+    assert (process.returncode, champion(home)) == (3, 1), out + err
+    assert 'No space left' in err
+    assert 'make some room' in err
+    assert 'Traceback' not in err
+    filler.unlink()
+    assert (retrain(home, *NOW)['outcome'], champion(home)) == ('promoted', 2)
+
+
 def test_registry_is_away(home):
     "A registry that cannot be asked is one sentence, and exit 3"
     process = start(home, 'registry.uri=http://127.0.0.1:9')
