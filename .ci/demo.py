@@ -1,4 +1,4 @@
-"Make a project as a new user would, run all of it, and say what came out."
+"Make a project as a new user would, run it until its model is replaced by a better one, and say what came out."
 import argparse
 import base64
 import contextlib
@@ -7,12 +7,19 @@ import os
 import shutil
 import subprocess
 import sys
+import webbrowser
 from pathlib import Path
 from time import perf_counter
 
 ROOT = Path(__file__).resolve().parent.parent
 CHILD = ROOT / 'build' / 'digits'
 BIN = Path(sys.executable).parent
+SEEN = '--every 3h --package package'
+LOOP = [  # a day of traffic, what is found in it, a better model, and the page for whoever was on duty
+    'monitor simulate digits@champion data/digits.parquet --target digit --to predictions --days 1 --lag 1h --drift sudden:image@0.4',
+    f'monitor drift predictions/digits data/digits.parquet {SEEN}',
+    'retrain retrain.windows.every=3h retrain.cooldown=null evaluate.seeds=2',
+    f'monitor page predictions/digits data/digits.parquet --labels predictions/digits.labels.parquet {SEEN} -o reports/monitor.html']
 
 
 def step(said, *command, cwd=ROOT):
@@ -23,6 +30,13 @@ def step(said, *command, cwd=ROOT):
         lines = [line for line in p.stdout if not print(f'  {line}', end='', flush=True)]
     if p.returncode: sys.exit(f'\n{said} failed (exit code {p.returncode})')
     return ''.join(lines)
+
+
+def fewer_trials(n):
+    "Change the setting, as anybody would in an editor"
+    file = CHILD / 'configs/hparams_search/optuna.yaml'
+    print(f'  n_trials: {n} in {file.relative_to(ROOT)}')
+    file.write_text(file.read_text().replace('n_trials: 12', f'n_trials: {n}'))
 
 
 def chapters():
@@ -50,6 +64,7 @@ def summary(seconds):
     yield f'best of {sum(study["trials"].values())} trials ({counts}): {study["monitor"]} {study["value"]:.4f}'
     yield '  ' + ' '.join(short(o) for o in study['overrides'])
     yield from shipped()
+    yield from looped()
     yield f'seconds: {seconds:.0f} in all'
     yield '  ' + ', '.join(f'{name} {r["seconds"]:.0f}' for name, (r, _) in chapters().items() if name != 'index')
 
@@ -59,9 +74,18 @@ def shipped():
     proof, served = json.loads((CHILD / 'package' / 'proof.json').read_text())['parity'], chapters()['08_serve'][0]['metrics']
     far, size = max(b['max'] for b in proof['batches']), (CHILD / 'package' / 'model.onnx').stat().st_size
     yield f'packaged: {size / 1024:.0f} kB, at most {far:.0e} from the model on {proof["rows"]} images'
-    [model] = json.loads(told('models', 'list', '--json'))
-    yield f'registered: version {model["champion"]} of {model["model"]} is the champion'
     yield f'served: half of {served["questions"]:.0f} answers within {served["ms"]:.1f} ms, 99% within {served["p99"]:.1f} ms'
+
+
+def looped():
+    "What a day of darker images did to it"
+    tried = json.loads(sorted(CHILD.glob('registry/retrains/*.json'))[-1].read_text())
+    if tried['outcome'] != 'promoted': sys.exit('\nthe retraining promoted nothing: ' + tried['steps'][-1]['said'])
+    yield 'a day of traffic, its images darker from the middle of the morning on'
+    for why in tried['because'].split('; '): yield f'  {why}'
+    recent = tried['verdicts']['recent']
+    yield f'retrained with {tried["added"]} new images: version {tried["version"]} is the champion'
+    yield f'  {recent["verdict"]} on those it has not learned from: accuracy {recent["value"]:+.3f} [{recent["low"]:+.3f}, {recent["high"]:+.3f}]'
 
 
 def told(*words):
@@ -92,12 +116,18 @@ def main():
     shutil.rmtree(CHILD, ignore_errors=True)
     step('mlops-kit new build/digits --defaults -d profile=full', BIN / 'mlops-kit', 'new', CHILD, '--defaults', '-d', 'profile=full')
     step('pip install -e build/digits', sys.executable, '-m', 'pip', 'install', '-qq', '--no-deps', '-e', CHILD)
-    step('mlops-kit run nbs', BIN / 'mlops-kit', 'run', 'nbs', cwd=CHILD)
+    fewer_trials(6)
+    step('mlops-kit run nbs/0[0-8]*.ipynb', BIN / 'mlops-kit', 'run', *sorted(CHILD.glob('nbs/0[0-8]*.ipynb')), cwd=CHILD)
+    for words in LOOP: step(f'mlops-kit {words}', BIN / 'mlops-kit', *words.split(), cwd=CHILD)
     text = '\n'.join(summary(perf_counter() - start))
     told('models', 'lineage', 'digits', '--picture', 'reports/lineage.png')
+    told('retrain', '--list', '--picture', 'reports/story.png')
     evaluated = chapters()['05_evaluate'][1].relative_to(ROOT) / '05_evaluate.ipynb'
     print(f'\n{text}\nto open\n  build/digits/nbs  the chapters\n  {evaluated}  whether it is any good, in pictures')
     print('  build/digits/reports/lineage.png  where the champion comes from')
+    print('  build/digits/reports/story.png  what was decided, and how good each version was')
+    print('  build/digits/reports/monitor.html  the day on which it was replaced, for whoever was on duty')
+    if os.environ.get('DISPLAY') or sys.platform in ('darwin', 'win32'): webbrowser.open((CHILD / 'reports/monitor.html').as_uri())
     if keep:
         (ROOT / 'nbs' / 'images').mkdir(exist_ok=True)
         (ROOT / 'nbs' / 'images' / 'demo.txt').write_text(text + '\n')

@@ -3,8 +3,10 @@ import json
 import os
 import shutil
 import signal
+import sqlite3
 import subprocess
 import sys
+from contextlib import closing
 from pathlib import Path
 
 import pandas as pd
@@ -184,7 +186,8 @@ def test_faults(inside, fault, outcome, said):
 @pytest.fixture
 def small_disk(trained, tmp_path):
     "A copy of the project that fills its disk, but for some room; and the file that fills it"
-    if os.geteuid() or subprocess.run(['mount', '-t', 'tmpfs', '-o', 'size=8M', 'tmpfs', tmp_path]).returncode: pytest.skip('only root may mount a disk')
+    if os.geteuid() or subprocess.run(['mount', '-t', 'tmpfs', '-o', 'size=8M', 'tmpfs', tmp_path]).returncode:
+        pytest.skip('only root may mount a disk')
     home, filler = shutil.copytree(trained, tmp_path / 'homes'), tmp_path / 'filler'
     ask(home)
 
@@ -217,3 +220,15 @@ def test_registry_is_away(home):
     process = start(home, 'registry.uri=http://127.0.0.1:9')
     _, err = process.communicate(timeout=180)
     assert (process.returncode, 'cannot be asked' in err, 'Traceback' in err) == (3, True, False), err
+
+
+@pytest.mark.full
+def test_registry_is_locked(home):
+    "A registry that another program holds is one sentence and exit 3; when it lets go, the next call goes on"
+    ask(home)
+    with closing(sqlite3.connect(home / 'registry/registry.db', isolation_level=None)) as db:
+        db.execute('BEGIN EXCLUSIVE')
+        process = start(home, *NOW)
+        _, err = process.communicate(timeout=180)
+    assert (process.returncode, 'database is locked' in err, 'Traceback' in err) == (3, True, False), err
+    assert (retrain(home, *NOW)['outcome'], champion(home)) == ('promoted', 2)
