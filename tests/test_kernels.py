@@ -112,7 +112,7 @@ def test_leaves_what_papermill_leaves(quick):
     assert quick.files[0] == quick.files[1] == quick.files[2]
 
 
-@pytest.mark.full
+@pytest.mark.soak
 @pytest.mark.xdist_group('corpus')
 @pytest.mark.parametrize('name', SOME)
 def test_corpus_says_what_papermill_says(corpus, name):
@@ -127,7 +127,7 @@ def test_rest_of_the_corpus(others, name):
     check_same(others, name)
 
 
-@pytest.mark.full
+@pytest.mark.soak
 @pytest.mark.xdist_group('corpus')
 def test_corpus_leaves_what_papermill_leaves(corpus):
     "What is written at the very end is written: by exit hooks, destructors and threads that were still alive"

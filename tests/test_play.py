@@ -167,7 +167,7 @@ def played(kit, env, *words, ok=True):
     return env.run('python', '.ci/play.py', *words, cwd=kit, ok=ok).stdout
 
 
-@pytest.mark.full
+@pytest.mark.soak
 @pytest.mark.xdist_group('image')
 def test_the_whole_loop(kit, project_env, tmp_path):
     "Play, edit and run a chapter as a user does, keep: the template has the edit without outputs; what would be lost is asked for"

@@ -212,7 +212,7 @@ def forks_of(pid):
     return [int(p) for p in subprocess.run(['pgrep', '-P', str(pid)], capture_output=True, text=True).stdout.split()]
 
 
-@pytest.mark.parametrize('jobs', [1, 3])
+@pytest.mark.parametrize('jobs', [pytest.param(1, marks=pytest.mark.soak), 3])
 @pytest.mark.parametrize('seed', [pytest.param(0, marks=full), *(pytest.param(n, marks=pytest.mark.soak) for n in range(1, 20))])
 def test_killed_at_any_moment(tmp_path, seed, jobs):
     "What was finished stays as it was, what was running is tried once more, and the study ends with the count"

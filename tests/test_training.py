@@ -9,7 +9,7 @@ import time
 
 import pexpect
 import pytest
-from children import THOROUGH, Layer, full_then_soak, one_flavour, tiered
+from children import THOROUGH, Layer, each_flavour, full_then_soak, one_flavour, tiered
 from helpers import ROOT, service
 
 SMALL = 'trainer.max_epochs=2 logger=none'
@@ -52,7 +52,8 @@ def trainings(child, out):
     return sorted(found, key=lambda r: r['started'])
 
 
-@full_then_soak
+@pytest.mark.soak  # in CI, `test_two_workers_train_as_two_processes` trains so
+@each_flavour
 def test_two_processes_make_one_run(child):
     "`trainer=ddp` trains in two processes, records one run, and leaves no process behind"
     out = f'build/ddp-{child.path.name}'
