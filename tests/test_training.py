@@ -161,6 +161,7 @@ def test_tab_completes(terminal):
         terminal.send(f'mlops-kit {typed}\t')
         terminal.expect_exact(seen)
         terminal.sendintr()
+        terminal.expect(r'\^C[^>]*> ')  # else what is typed next may be thrown away
 
 
 @pytest.mark.soak
