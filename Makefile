@@ -14,7 +14,7 @@ export WANDB_MODE := offline
 help:  ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-10s  %s\n", $$1, $$2}' Makefile
 
-demo: .venv/ready  ## Make a project in build/digits and run all of it: chapters, training, 12 trials
+demo: .venv/ready  ## Make a project in build/digits and go once around: train, serve, drift, retrain
 	@$(BIN)/python .ci/demo.py
 
 test: lint nbtest  ## What every change must pass: lint, the notebooks, the quick tests

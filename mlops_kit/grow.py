@@ -99,6 +99,7 @@ class Grown:
         aside = [f'{n:,} {what}' for n,what in ((self.twins, 'were there already'), (self.strange, 'have labels that the contract does not know')) if n]
         return f'{len(self.table):,} rows, {self.added:,} of them new'+(f' ({", ".join(aside)})' if aside else '')
 
+# %% ../nbs/47_grow.ipynb #4109ffc9
 def _twins(old, new, contract):
     asked = features(contract)
     same = [*asked, contract['target']]
@@ -110,6 +111,7 @@ def _as_before(table, old): # A log knows numbers, the table knew whole ones
     def fits(c): return types.is_integer_dtype(old[c]) and table[c].notna().all() and (table[c].astype(old[c].dtype)==table[c]).all()
     return table.astype({c:old[c].dtype for c in table if fits(c)})
 
+# %% ../nbs/47_grow.ipynb #79572e96
 def grow(
     old:pd.DataFrame, # What was learned from, as its source gives it
     labelled:Labelled, # As from `join_labels`

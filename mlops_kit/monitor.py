@@ -166,7 +166,7 @@ def _plot(self:Watch,
     for x,y in marks: ax.plot(x, y, 'x', color='w' if sizes.iloc[y, x]>.6*top else 'k', ms=5)
     shown = range(0, len(self.windows), -(-len(self.windows)//7))
     ax.set_yticks(range(len(sizes)), [str(c)[:40] for c in sizes.index])
-    ax.set_xticks(list(shown), [f'{self.windows[i].start:%m-%d}' for i in shown])
+    ax.set_xticks(list(shown), [f'{t:%m-%d}' if t.floor('D')==t else f'{t:%H:%M}' for t in (self.windows[i].start for i in shown)])
     return ax
 
 Watch.plot = _plot
