@@ -34,6 +34,7 @@ class Look:
     n:int=3
     few:int=30
     least:float=.1
+    made:object=None # The package, as it was at the first look: the reference is what that one makes of the table
 
     def now(self,
         moment=None, # A time with its zone; by default this one
@@ -43,9 +44,9 @@ class Look:
         step = length_of(self.every)
         log = load_log(self.log, end.floor(step)-(self.windows-1)*step, end)
         told = labelled = None
-        made = load_package(self.package) if self.package and self.reference is not None else None
-        if isinstance(self.reference, pd.DataFrame) and log.fields: self.reference = reference_of(self.reference, log.fields, made)
-        if made and isinstance(self.reference, Reference) and 'embedding' in self.reference.columns: log = embedded(log, made)
+        if self.package and self.reference is not None: self.made = self.made or load_package(self.package)
+        if isinstance(self.reference, pd.DataFrame) and log.fields: self.reference = reference_of(self.reference, log.fields, self.made)
+        if self.made and isinstance(self.reference, Reference) and 'embedding' in self.reference.columns: log = embedded(log, self.made)
         if isinstance(self.reference, Reference): told = watch(self.reference, log, self.every, least=self.least, k=self.k, n=self.n, few=self.few)
         if self.labels:
             table = self.labels()
