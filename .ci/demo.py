@@ -127,6 +127,7 @@ def main():
     shorten()
     step('mlops-kit run nbs/0[0-8]*.ipynb', BIN / 'mlops-kit', 'run', *sorted(CHILD.glob('nbs/0[0-8]*.ipynb')), cwd=CHILD)
     for words in LOOP: step(f'mlops-kit {words}', BIN / 'mlops-kit', *words.split(), cwd=CHILD)
+    for words in PICTURES: print(f'$ mlops-kit {words}', flush=True)
     with ThreadPoolExecutor() as pool: list(pool.map(lambda words: told(*words.split()), PICTURES))
     text = '\n'.join(summary(perf_counter() - start))
     evaluated = chapters()['05_evaluate'][1].relative_to(ROOT) / '05_evaluate.ipynb'

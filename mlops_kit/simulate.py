@@ -63,7 +63,7 @@ def _shifted(s, by, all_, sd, field, r):
     return x.round().astype(s.dtype) if types.is_integer_dtype(s) else x
 
 def _all_shifted(df, columns, by, table, field, r): # The values of an image move together, by the deviation of them all
-    sd = np.nanstd(table[columns].to_numpy('float64'), ddof=1) if all(types.is_numeric_dtype(table[c]) for c in columns) else 0.
+    sd = np.nanstd(table[columns].to_numpy('float64', na_value=np.nan), ddof=1) if all(types.is_numeric_dtype(table[c]) for c in columns) else 0.
     return {c:_shifted(df[c], by, table[c], sd, field, r) for c in columns}
 
 # %% ../nbs/44_simulate.ipynb #1cd0617f

@@ -36,7 +36,8 @@ def _plot_names(was, s, ax, most=8):
     ax.set_yticks(range(len(both)), [f'{n[:18]}…' if len(n)>18 else n for n in map(str, both.index)])
 
 def _plot_embedding(was, s, ax):
-    z = was.components(np.stack(s.dropna()).astype('float64'))
+    there = s.dropna()
+    z = was.components(np.stack(there).astype('float64')) if len(there) else was.z[:0]
     p = [part.compare(pd.Series(c))[1]['p'] for part,c in zip(was.parts, z.T)]
     i,j = sorted(np.argsort(p, kind='stable')[:2]) if len(p)>1 else (0, 0)
     low,high = np.quantile(np.concatenate([was.z, z]), [.005, .995], axis=0)
@@ -88,8 +89,9 @@ def odd_rows(
     "Rows that are furthest from what was"
     columns = [c for c in columns if c in reference.columns and c in rows]
     if not columns or not len(rows): return rows.head(0)
-    odd = sum(_oddness(reference.columns[c], rows[c]) for c in columns)
-    if 'embedding' in columns: rows = rows.assign(**{_FAR:_oddness(reference.columns['embedding'], rows.embedding)})
+    found = {c:_oddness(reference.columns[c], rows[c]) for c in columns}
+    odd = sum(found.values())
+    if 'embedding' in columns: rows = rows.assign(**{_FAR:found['embedding']})
     front = ['time', 'id', *(_FAR if c=='embedding' else c for c in columns)]
     rest = [c for c in rows if c not in (*front, 'embedding') and c not in ('version', 'package', 'role', 'ms') and not str(c).startswith('p_')]
     shown = rows.iloc[np.argsort(-odd, kind='stable')[:20*n]][[*front, *rest]]
@@ -162,8 +164,11 @@ def _score_part(scored):
     return f'{told}<details><summary>Each window</summary>{_html_table(scored.table().dropna(axis=1, how="all"))}</details>'
 
 # %% ../nbs/46_watchpage.ipynb #1c7e2735
-def _many(rows): return [c for c in rows if isinstance(rows[c].iloc[0], list)] if len(rows) else []
+def _is_many(v): return isinstance(v, list) and np.array(v).dtype.kind in 'biuf'
+def _many(rows): return [c for c in rows if rows[c].map(_is_many).any()]
+def _flat(a): return a if a.ndim==2 else a.mean(a.shape.index(min(a.shape))) # An image of several colours, in grey
 
+# %% ../nbs/46_watchpage.ipynb #887345ce
 def _many_figure(rows):
     import matplotlib.pyplot as plt
     columns = _many(rows)
@@ -171,8 +176,8 @@ def _many_figure(rows):
     fig,axes = plt.subplots(len(columns), len(rows), figsize=(1.3*len(rows), 1.5*len(columns)), squeeze=False, layout='constrained')
     for line,c in zip(axes, columns):
         for ax,v,said in zip(line, rows[c], rows.prediction):
-            a = np.array(v, float)
-            ax.imshow(a, cmap='gray_r') if a.ndim==2 else ax.plot(a.ravel(), color=ORANGE, lw=1)
+            a = np.array(v if _is_many(v) else [], float)
+            ax.imshow(_flat(a), cmap='gray_r') if a.ndim in (2, 3) else ax.plot(a.ravel(), color=ORANGE, lw=1)
             ax.set_title(_cell(said)[:12], fontsize='small')
             ax.set(xticks=[], yticks=[])
         line[0].set_ylabel(str(c)[:20])
