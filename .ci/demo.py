@@ -123,7 +123,7 @@ def main():
     keep, start = args.parse_args().keep, perf_counter()
     shutil.rmtree(CHILD, ignore_errors=True)
     step('mlops-kit new build/digits --defaults -d profile=full', BIN / 'mlops-kit', 'new', CHILD, '--defaults', '-d', 'profile=full')
-    step('pip install -e build/digits', sys.executable, '-m', 'pip', 'install', '-qq', '--no-deps', '-e', CHILD)
+    step('pip install -e build/digits', sys.executable, '-m', 'pip', 'install', '-qq', '--no-deps', '--no-build-isolation', '-e', CHILD)
     shorten()
     step('mlops-kit run nbs/0[0-8]*.ipynb', BIN / 'mlops-kit', 'run', *sorted(CHILD.glob('nbs/0[0-8]*.ipynb')), cwd=CHILD)
     for words in LOOP: step(f'mlops-kit {words}', BIN / 'mlops-kit', *words.split(), cwd=CHILD)
