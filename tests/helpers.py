@@ -5,7 +5,6 @@ import shutil
 import subprocess
 import sys
 import time
-import venv
 from configparser import ConfigParser
 from hashlib import sha256
 from pathlib import Path
@@ -81,8 +80,7 @@ class Env:
 
     def make(self):
         for old in ENVS.glob(f'{self.name}-*'): shutil.rmtree(old)
-        venv.create(self.path, with_pip=True)
-        self.pip('install', *self.requirements)
+        sh([sys.executable, ROOT / '.ci/install.py', self.path, *self.requirements])
         self.ready.touch()
 
     def pip(self, *args): return self.run('python', '-m', 'pip', '--disable-pip-version-check', '-q', *args)
