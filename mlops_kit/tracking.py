@@ -8,8 +8,10 @@ __all__ = ['QUIET', 'logger', 'finish', 'steadfast', 'log_figure', 'log_notebook
 
 # %% ../nbs/21_tracking.ipynb #d1029577
 import json, logging, os, re, shutil, subprocess, sys
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
 from urllib.parse import urlsplit
 from .project import InputError, KitError, find_root, need, settings, write_json
 from .record import find_run
@@ -22,6 +24,17 @@ QUIET['x_transaction_log_flush_interval'] = 1. # Seconds of history that a kille
 def _project(out):
     try: return settings(find_root(out)).get('lib_name')
     except InputError: return None
+
+# %% ../nbs/21_tracking.ipynb #560d56f1
+_STAGED = 'wandb.sdk.launch.inputs.internal'
+
+@contextmanager
+def _nothing_staged():
+    ours = None if _STAGED in sys.modules else SimpleNamespace(StagedLaunchInputs=lambda: SimpleNamespace(apply=lambda run: None))
+    if ours: sys.modules[_STAGED] = ours
+    try: yield
+    finally:
+        if ours: del sys.modules[_STAGED]
 
 # %% ../nbs/21_tracking.ipynb #dc846ece
 _log = logging.getLogger('mlops_kit')
@@ -42,7 +55,7 @@ def _opened(mode, out, settings, **kw):
         else:
             try:
                 out.mkdir(parents=True, exist_ok=True)
-                return wandb.init(mode=m, dir=str(out), reinit='create_new', settings=QUIET|settings, **kw)
+                with _nothing_staged(): return wandb.init(mode=m, dir=str(out), reinit='create_new', settings=QUIET|settings, **kw)
             except Exception as e: why = ' '.join(str(e).split())
         if m=='disabled': raise InputError(f'W&B: {why}')
         _log.warning(f'W&B cannot be {m}: {why}. {_NEXT[m]}')
