@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['split_case', 'find_notebooks', 'read_stages', 'plan', 'declared', 'read_set', 'expand', 'Case', 'find_cases', 'made',
-           'placed', 'cores', 'how_many']
+           'placed', 'how_many']
 
 # %% ../nbs/12_plan.ipynb #cc1e8dda
 import os, re
@@ -15,7 +15,7 @@ from graphlib import CycleError, TopologicalSorter
 from itertools import product
 from pathlib import Path
 from .params import check_params, read_params, read_secrets
-from .project import InputError, nearest
+from .project import InputError, cores, nearest
 
 # %% ../nbs/12_plan.ipynb #61c0c78e
 def _words(paths): return [paths] if isinstance(paths, (str, Path)) else list(paths)
@@ -287,8 +287,6 @@ def _free_mb():
     return psutil.virtual_memory().available/2**20
 
 # %% ../nbs/12_plan.ipynb #5616bb17
-def cores(): return len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count() or 1
-
 def how_many(
     n:int, # Cases
     peaks, # MB that some of them needed before

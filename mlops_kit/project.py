@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['KitError', 'InputError', 'MachineError', 'nearest', 'need', 'moved', 'whole', 'write_json', 'find_root', 'settings',
-           'answers', 'git_state', 'libraries', 'kit_version', 'machine_facts', 'provenance']
+           'answers', 'git_state', 'libraries', 'kit_version', 'cores', 'machine_facts', 'provenance']
 
 # %% ../nbs/00_project.ipynb #193888ca
 import json, os, platform, shlex, shutil, subprocess, warnings
@@ -210,6 +210,10 @@ def kit_version()->str: # The installed version of mlops-kit
     "The version that runs"
     from importlib.metadata import version
     return version('mlops-kit')
+
+def cores()->int: # That this process may use, which a container or `taskset` may have made fewer
+    "How many things can be computed at once"
+    return len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count() or 1
 
 def machine_facts()->dict: # System, architecture, cores, Python
     "What the result may depend on and no lock pins"

@@ -15,7 +15,7 @@ from .guard import Keys, Rate, Refused, Room
 from .metrics import Metrics
 from .openapi import docs_page, openapi
 from .predlog import PredictionLog, now, records_of
-from .project import KitError, kit_version, nearest, need
+from .project import KitError, cores, kit_version, nearest, need
 from .rollout import Rollout
 from .signature import RowsError, to_rows
 from .v2 import v2_answer, v2_model
@@ -36,7 +36,7 @@ class Service:
         need('orjson', 'onnxruntime', 'prometheus_client', extra='serve')
         self.rollout,self.log,self.keys,self.rate,self.every,self.quiet = rollout,log,keys or Keys(lines=''),rate,every,quiet
         self.model,self.limits = rollout.follow.model,limits or Limits()
-        self.metrics,self.room,self.pool = Metrics(self.model),Room(self.limits.room),ThreadPoolExecutor(os.cpu_count(), 'answer')
+        self.metrics,self.room,self.pool = Metrics(self.model),Room(self.limits.room),ThreadPoolExecutor(cores(), 'answer')
         self._unheard_pool = ThreadPoolExecutor(1, 'shadow')
         self._turn,self._unheard,self._closing,self._pages,self.routes = 0.,BoundedSemaphore(8),False,{},self._routes()
 

@@ -25,7 +25,7 @@ class Limits:
     seconds:float=10. # For the body to come, and for the answer
     wait:float=.25 # Seconds that a request may have waited for its turn; those behind are told to come again
     room:int=64 # Requests with more work than `quick` that may be inside at once
-    quick:float=.003 # Seconds; work that takes longer is done in a thread
+    quick:float=.005 # Seconds; work that takes longer is done in a thread
     small:int=50_000 # Bytes; a larger body is read in a thread
 
     def __post_init__(self):
