@@ -16,7 +16,7 @@ from time import perf_counter
 ROOT = Path(__file__).resolve().parent.parent
 CHILD = ROOT / 'build' / 'digits'
 BIN = Path(sys.executable).parent
-SHORT = {'hparams_search/optuna.yaml': ('n_trials: 12', 'n_trials: 3'), 'evaluate/digits.yaml': ('seeds: 5', 'seeds: 2')}
+SHORT = {'hparams_search/optuna.yaml': ('n_trials: 24', 'n_trials: 3'), 'evaluate/digits.yaml': ('seeds: 5', 'seeds: 2')}
 LOOP = [  # a day of traffic, what is found in it, and a better model
     'monitor simulate digits@champion data/digits.parquet --target digit --to predictions --days 1 --lag 1h --drift sudden:image@0.4',
     'retrain retrain.windows.every=3h retrain.cooldown=null evaluate.seeds=1']

@@ -6,7 +6,7 @@
 __all__ = ['Service']
 
 # %% ../nbs/35_serve.ipynb #a9a6f43e
-import asyncio, math, os, sys, time, traceback
+import asyncio, math, sys, time, traceback
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from threading import BoundedSemaphore

@@ -49,7 +49,7 @@ SAMPLERS = dict(tpe=_sampler('TPE', n_startup_trials=10, n_ei_candidates=24), gp
     cmaes=_sampler('CmaEs', x0=None, sigma0=None, n_startup_trials=1, with_margin=False), random=_sampler('Random'), grid=_sampler('Grid'),
     nsgaii=_sampler('NSGAII', population_size=50, mutation_prob=None, crossover_prob=.9, swapping_prob=.5))
 PRUNERS = dict(median=_median, hyperband=_pruner('Hyperband', min_resource=1, max_resource='auto', reduction_factor=3),
-    halving=_pruner('SuccessiveHalving', min_resource='auto', reduction_factor=4, min_early_stopping_rate=0),
+    halving=_pruner('SuccessiveHalving', min_resource=2, reduction_factor=2, min_early_stopping_rate=0),
     patient=_pruner('Patient', patience=3, min_delta=0., wrapped_pruner=_median), none=_pruner('Nop'))
 
 # %% ../nbs/23_sweep.ipynb #35e487df

@@ -10,7 +10,7 @@ from tables import rows
 
 pytestmark = [pytest.mark.full, pytest.mark.xdist_group('versions')]
 SMALL = {'trainer/cpu.yaml': ('max_epochs: 12', 'max_epochs: 2'), 'evaluate/table.yaml': ('seeds: 5', 'seeds: 2'),
-         'hparams_search/optuna.yaml': ('n_trials: 12', 'n_trials: 2')}
+         'hparams_search/optuna.yaml': ('n_trials: 24', 'n_trials: 2')}
 CHAPTERS = ['00_data', '01_explore', '02_model', '03_train', '04_sweep', '05_evaluate']
 
 
