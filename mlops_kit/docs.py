@@ -169,6 +169,7 @@ def _about(command, words, level):
     table = ['| argument | meaning |', '|---|---|', *rows, ''] if rows else []
     return [f'(command-{words.removeprefix("mlops-kit ").replace(" ", "-")})=', f'{"#"*level} {words}', '', f'> {_prose(head)}', '', *code, rest.replace('<', '&lt;'), '', *table]
 
+# %% ../nbs/60_docs.ipynb #8d5eac8d
 def command_pages(
     app, # Of Typer
     name:str='mlops-kit', # As it is typed
@@ -209,21 +210,32 @@ def _append_toc(home, titles):
 
 # %% ../nbs/60_docs.ipynb #4403d653
 _STYLE = """
-:root { --content-width: 52em; }
-.cell_input { border-left: 3px solid var(--color-brand-primary); border-radius: 0; }
-.cell_output { margin-left: 3px; }
-.cell_output img { max-width: 100%; height: auto; background: white; }
-.cell_output table, article table.docutils { font-size: var(--font-size--small); }
-article table.docutils th, article table.docutils td { text-align: left; }
+:root { --color-brand-primary: #1f5fa8; --color-brand-content: #1f5fa8; }
+@media (prefers-color-scheme: dark) { body:not([data-theme="light"]) { --color-brand-primary: #7db3f0; --color-brand-content: #7db3f0; } }
+body[data-theme="dark"] { --color-brand-primary: #7db3f0; --color-brand-content: #7db3f0; }
+@media (min-width: 100em) { .content { width: 54em; } }
 article h2 { font-size: 1.6em; }
-.sidebar-brand-text { font-size: 1.2rem; }
+div.cell div.cell_input { border-left: 3px solid var(--color-brand-primary); border-radius: 0; }
+.cell_output { margin-left: 3px; overflow-x: auto; }
+.cell_output img { max-width: 100%; height: auto; background: white; }
+.cell_output table, article table.docutils { font-size: var(--font-size--small); border-collapse: collapse; border: none; }
+.cell_output th, .cell_output td, article table.docutils th, article table.docutils td { text-align: left; padding: .25em .6em; border: none; }
+.cell_output tr, article table.docutils tr { border-bottom: 1px solid var(--color-background-border); }
+"""
+
+_SCRIPT = """
+const reach = () => document.querySelectorAll('pre, .table-wrapper, .cell_output').forEach(e => {
+  if (e.scrollWidth > e.clientWidth) e.tabIndex = 0; else e.removeAttribute('tabindex');
+});
+addEventListener('load', reach);
+addEventListener('resize', reach);
 """
 
 def _options(name, version):
     return dict(project=name, html_title=name, version=version, extensions=['myst_nb', 'sphinx_copybutton'], html_theme='furo', root_doc='index',
         nb_execution_mode='off', myst_enable_extensions=['colon_fence', 'attrs_inline'], myst_heading_anchors=4, html_show_sourcelink=False,
-        html_copy_source=False, html_static_path=['_static'], html_css_files=['kit.css'], html_show_sphinx=False, copybutton_selector='div.highlight pre',
-        nb_merge_streams=True, nb_ipywidgets_js={}, html_last_updated_fmt=None)
+        html_copy_source=False, html_static_path=['_static'], html_css_files=['kit.css'], html_js_files=['kit.js'], html_show_sphinx=False, copybutton_selector='div.highlight pre',
+        nb_merge_streams=True, html_show_copyright=False, nb_ipywidgets_js={}, html_last_updated_fmt=None)
 
 # %% ../nbs/60_docs.ipynb #f30c04e2
 class _Links(HTMLParser):
@@ -267,7 +279,7 @@ def _prepare(src, site, more, names, base, root):
     _append_toc(src/'index.ipynb', sections)
     nbs = site[''][0].file.parent
     for f in nbs.rglob('images'): shutil.copytree(f, src/f.relative_to(nbs))
-    _write(src/'_static/kit.css', _STYLE)
+    for kind,text in dict(css=_STYLE, js=_SCRIPT).items(): _write(src/f'_static/kit.{kind}', text)
 
 # %% ../nbs/60_docs.ipynb #ee947d36
 def _commands(more):
@@ -281,7 +293,7 @@ def build_docs(
     rest:str='Chapters', # What the notebooks beside the home page are called together
 )->Path: # The home page
     "Make a site of a project's notebooks"
-    need('sphinx', 'myst_nb', 'furo', 'sphinx_copybutton', extra='docs')
+    need('sphinx', 'myst_nb', 'furo', 'sphinx_copybutton')
     root = Path(root or find_root()).resolve()
     cfg,more = settings(root),more or {}
     nbs,out = root/cfg.get('nbs_path', 'nbs'),Path(out or root/cfg.get('doc_path', '_docs')).resolve()

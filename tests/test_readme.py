@@ -88,6 +88,11 @@ def any_notebooks(command, image, tmp_path, **_):
     image.run('/bin/bash', '-ec', command, cwd=tmp_path)
 
 
+def sited(image, **_):
+    assert image.kit('docs').stdout.split() == ['_docs/index.html']
+    assert (image.path / '_docs/03_train.html').is_file()
+
+
 def in_new_user_test(command, **_):
     "test_as_a_new_user types this, since the child's own page says it too"
     page = ''.join((ROOT / f).read_text(encoding='utf-8') for f in ('template/nbs/index.ipynb', 'copier.yml'))  # its stages', too
@@ -103,7 +108,7 @@ HOW = {
     r'mlops-kit runs diff main': in_child('--html build/readme.html'), r'mlops-kit update': in_child('--check'),
     r'mlops-kit (check --fix|runs list|params \S+)': in_child(),
     r'mlops-kit (lab|package|models|serve .*|smoke .*|predict .*|monitor .*|retrain .*|pipeline .*|enable deploy)': in_child('--help'),
-    r'mlops-kit run nbs --on ray': in_child('--help'),
+    r'mlops-kit run nbs --on ray': in_child('--help'), r'mlops-kit docs --open': sited,
     r'mlops-kit run analyses/ .*|papermill --engine .*|mlops-kit warm .*': any_notebooks,
     r'cd digits|python -m venv .*|pip install -r requirements.txt|nbdev_export|mlops-kit run nbs|mlops-kit gate': in_new_user_test}
 

@@ -30,7 +30,7 @@ def test_files_are_small():
     "Every clone has all of them: none over half a megabyte, and below nbs nothing that a run left behind"
     assert not [name for name in files() if (ROOT / name).stat().st_size > 500_000]
     folders = {name.split('/')[1] for name in files() if name.startswith('nbs/') and name.count('/') > 1}
-    assert folders == {'benchmarks', 'images', 'tutorials'}
+    assert folders == {'benchmarks', 'explanation', 'howto', 'images', 'tutorials'}
 
 
 @pytest.mark.parametrize('part', ['a<b', 'what?', 'end.', 'end ', 'AUX', 'com1.txt', 'a:b'])
