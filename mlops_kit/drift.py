@@ -9,6 +9,7 @@ __all__ = ['Reference', 'Drift', 'drift', 'persistent', 'same_season']
 import numpy as np, pandas as pd
 from pandas.api import types
 from .project import InputError, nearest
+from .show import html_table
 from .signature import name_of
 from .tables import _days, _plain
 
@@ -228,6 +229,11 @@ class Drift:
         said += [f'  {c}{self.about(c)}' for c in self.found]
         said += [f'  {c} is gone{nearest(str(c), map(str, self.unknown))}' for c in self.gone] + [f'  {c} is new' for c in self.unknown]
         return '\n'.join(said)
+
+    def _repr_html_(self):
+        rows = [(c, bool(r.drifted), r.then, r.now, r['size'], r.p) for c,r in self.columns.iterrows()]
+        other = [(c, True, 'there', 'gone', None, None) for c in self.gone]+[(c, True, 'not there', 'new', None, None) for c in self.unknown]
+        return html_table(('column', 'drifted', 'then', 'now', 'size', 'p'), rows+other, f'{len(self.found)} of {len(self.columns)} columns have drifted, in {self.rows:,} rows')
 
 def _in_words(r):
     told = [f'{r.then} then, {r.now} now']

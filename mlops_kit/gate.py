@@ -13,6 +13,7 @@ import numpy as np
 from .evaluate import BLUE, ORANGE, Estimate
 from .project import InputError, nearest
 from .record import find_run, read_run_json
+from .show import html_table
 
 # %% ../nbs/25_gate.ipynb #9d90c400
 @dataclass(frozen=True)
@@ -39,6 +40,7 @@ class Gate:
     def answer(self): return 'pass' if self.passed else self.reasons
     def to_dict(self): return dict(answer=self.answer, checks=[asdict(c) for c in self.checks])
     def __repr__(self): return 'pass' if self.passed else 'no: '+'; '.join(self.reasons)
+    def _repr_html_(self): return html_table(('asked', 'ok', 'wanted', 'found'), [(c.name, c.ok, c.wanted, c.found) for c in self.checks], 'pass' if self.passed else 'no')
 
 # %% ../nbs/25_gate.ipynb #d75e5241
 _AT_LEAST = dict(better=('better',), tied=('better', 'tied'))

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 from .cells import read_nb
 from .project import InputError, nearest
+from .show import html_table
 
 # %% ../nbs/10_params.ipynb #315223f2
 def _tagged(nb, tag='parameters'):
@@ -154,11 +155,7 @@ class Params(dict):
         widths = [max(map(len, column)) for column in zip(*rows)]
         return '\n'.join('  '.join(f'{s:{w}}' for s,w in zip(r, widths)).rstrip() for r in rows)
 
-    def _repr_html_(self):
-        from html import escape
-        head = ''.join(f'<th>{s}</th>' for s in ('name', 'type', 'default', 'help'))
-        body = ''.join(f'<tr>{"".join(f"<td>{escape(s)}</td>" for s in r)}</tr>' for r in self.rows())
-        return f'<table><tr>{head}</tr>{body}</table>'
+    def _repr_html_(self): return html_table(('name', 'type', 'default', 'help'), self.rows())
 
 # %% ../nbs/10_params.ipynb #bd13c563
 def read_params(

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['STATUSES', 'GOOD', 'RUN_SCHEMA', 'METRICS_MIME', 'Run', 'unwritable', 'blank_record', 'new_run', 'describe_error',
-           'read_run_json', 'list_runs', 'all_runs', 'find_run', 'metric']
+           'read_run_json', 'list_runs', 'Runs', 'all_runs', 'find_run', 'metric']
 
 # %% ../nbs/11_record.ipynb #195df474
 import errno, json, os, platform, secrets, shutil, time, traceback
@@ -15,6 +15,7 @@ from hashlib import sha256
 from math import isfinite
 from pathlib import Path
 from .project import InputError, KitError, MachineError, find_root, nearest, provenance, write_json
+from .show import html_table
 
 # %% ../nbs/11_record.ipynb #676f0e9e
 STATUSES = 'running passed failed timeout killed cancelled blocked skipped flaky'.split()
@@ -215,15 +216,22 @@ def list_runs(
     rs = [read_run_json(f) for f in Path(folder).glob('*/*/run.json')]
     return sorted((r for r in rs if kind in (None, r['kind'])), key=lambda r: r['started'])
 
-# %% ../nbs/11_record.ipynb #d916a049
+# %% ../nbs/11_record.ipynb #3acc9fcc
 def _places(root): return [d for d in (Path(root)/'runs', *sorted(Path(root).glob('build/*/runs'))) if d.is_dir()]
+
+class Runs(list):
+    "Records of runs, which look like a table"
+    def _repr_html_(self):
+        rows = [(r['id'], r['name'], r['status'], f'{r.get("seconds") or 0:.1f} s', ', '.join(f'{k} {v:.4g}' for k,v in (r.get('metrics') or {}).items())) for r in self]
+        return html_table(('run', 'name', 'status', 'took', 'metrics'), rows)
 
 def all_runs(
     root=None, # The project; by default the one around the working folder
-)->list: # Records, oldest first
+)->Runs: # Records, oldest first
     "Read every run of a project, those of parameter sets included"
-    return sorted((r for d in _places(root or find_root()) for r in list_runs(d)), key=lambda r: r['started'])
+    return Runs(sorted((r for d in _places(root or find_root()) for r in list_runs(d)), key=lambda r: r['started']))
 
+# %% ../nbs/11_record.ipynb #d916a049
 def find_run(
     name, # The id of a run, the beginning of one, or its folder
     root=None, # The project; by default the one around the working folder

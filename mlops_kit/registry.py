@@ -15,6 +15,7 @@ from pathlib import Path
 from uuid import uuid4
 from .package import SUMS, load_package, verify_package
 from .project import InputError, KitError, MachineError, nearest, need
+from .show import html_table
 
 # %% ../nbs/32_registry.ipynb #01d2f45c
 ALIASES = 'champion', 'challenger'
@@ -377,7 +378,11 @@ def _versions(self:Registry,
     state = self.state(name)
     return [r | {'is':state.of(r['number'])} for r in self._known(name)]
 
-Registry.history,Registry.versions = _history,_versions
+def _shown(self):
+    rows = [(m, v['number'], v['is'], v['gate'], v['who'], v['time'][:16].replace('T', ' '), v['why']) for m in self.models() for v in reversed(self.versions(m))]
+    return html_table(('model', 'version', 'is', 'gate', 'by', 'when', 'why'), rows, repr(self))
+
+Registry.history,Registry.versions,Registry._repr_html_ = _history,_versions,_shown
 
 # %% ../nbs/32_registry.ipynb #918a94b2
 def _note_deployment(self:Registry,
