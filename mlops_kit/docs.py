@@ -235,7 +235,7 @@ def _options(name, version):
     return dict(project=name, html_title=name, version=version, extensions=['myst_nb', 'sphinx_copybutton'], html_theme='furo', root_doc='index',
         nb_execution_mode='off', myst_enable_extensions=['colon_fence', 'attrs_inline'], myst_heading_anchors=4, html_show_sourcelink=False,
         html_copy_source=False, html_static_path=['_static'], html_css_files=['kit.css'], html_js_files=['kit.js'], html_show_sphinx=False, copybutton_selector='div.highlight pre',
-        nb_merge_streams=True, html_show_copyright=False, nb_ipywidgets_js={}, html_last_updated_fmt=None)
+        nb_merge_streams=True, html_show_copyright=False, html_show_search_summary=False, nb_ipywidgets_js={}, html_last_updated_fmt=None)
 
 # %% ../nbs/60_docs.ipynb #f30c04e2
 class _Links(HTMLParser):

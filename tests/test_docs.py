@@ -67,6 +67,7 @@ def test_a_name_leads_to_its_page(site, chromium):  # noqa: F811
     page, _ = new_page(chromium)
     page.goto((site / '42_monitor.html').as_uri())
     page.locator('article a', has_text='drift').first.click()
+    page.wait_for_load_state()
     assert page.url.split('/')[-1].split('#')[0] == '41_drift.html'
     assert page.evaluate('document.getElementById(location.hash.slice(1)) !== null')
 
