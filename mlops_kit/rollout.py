@@ -25,6 +25,7 @@ class Loaded:
     times:deque=field(default_factory=lambda: deque(maxlen=200)) # Seconds, of the last answers
     errors:deque=field(default_factory=lambda: deque(maxlen=200)) # Whether each failed
     answered:int=0 # How often it was asked
+    work:float=0. # Seconds of computing that the last answer took its thread
 
     @cached_property
     def hide(self): return hide_personal(self.package.signature.inputs) # What of a row may be kept
@@ -90,9 +91,10 @@ def _load(self:Rollout, place):
     loaded,example = Loaded(place, made),made.signature.example
     try:
         for _ in range(2 if example else 0): # The first is slow
-            start = time.perf_counter()
+            start,begun = time.perf_counter(),time.thread_time()
             made.predict([example])
             loaded.note(time.perf_counter()-start)
+            loaded.work = time.thread_time()-begun
     except Exception as e: raise InputError(f'{place.folder} does not answer its own example: {str(e).splitlines()[0]}') from None
     return loaded
 

@@ -54,10 +54,10 @@ def _require_finite(said):
     raise unasked(RowsError(found))
 
 def _ask(self:Service, loaded, arrays):
-    start,failed = time.perf_counter(),True
+    start,begun,failed = time.perf_counter(),time.thread_time(),True
     try:
         said = loaded.package.ask(arrays)
-        failed = False
+        loaded.work,failed = time.thread_time()-begun,False
         _require_finite(said)
     except Refused:
         failed = loaded is not self.rollout.roles.get('champion')
@@ -156,8 +156,7 @@ async def _do(self:Service, receive, call, read, write):
     if rest: raw = await rest
     self._take_turn(time.perf_counter())
     loaded = self._chosen(call)
-    slow = loaded.times and loaded.times[-1]>self.limits.quick
-    if len(raw)<=self.limits.small and not slow: return self._work(call, loaded, raw, read, write)
+    if len(raw)<=self.limits.small and loaded.work<=self.limits.quick: return self._work(call, loaded, raw, read, write)
     return await self._in_thread(call, loaded, raw, read, write)
 
 async def _in_thread(self:Service, call, loaded, raw, read, write):

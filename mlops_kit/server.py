@@ -5,8 +5,14 @@
 # %% auto #0
 __all__ = ['Wish', 'service_of', 'from_environment', 'serve']
 
+# %% ../nbs/36_server.ipynb #d5696201
+def _spare_the_collector():
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(50_000, 20, 50)
+
 # %% ../nbs/36_server.ipynb #e478dbe2
-import json, os, socket
+import gc, json, os, socket
 from contextlib import closing
 from dataclasses import asdict, dataclass, field, replace
 from tempfile import TemporaryDirectory
@@ -48,7 +54,9 @@ def service_of(
 
 def from_environment()->Service:
     "What a worker serves"
-    return service_of(Wish(**json.loads(os.environ['MLOPS_KIT_WISH'])))
+    service = service_of(Wish(**json.loads(os.environ['MLOPS_KIT_WISH'])))
+    _spare_the_collector()
+    return service
 
 # %% ../nbs/36_server.ipynb #57bcd144
 def _socket(host, port):
@@ -81,7 +89,9 @@ def serve(
     service = service_of(wish)
     with closing(_socket(host, port)) as s:
         ready(service, f'http://{f"[{host}]" if ":" in host else host}:{s.getsockname()[1]}')
-        if workers==1: return Server(Config(service, **_options(wish))).run(sockets=[s])
+        if workers==1:
+            _spare_the_collector()
+            return Server(Config(service, **_options(wish))).run(sockets=[s])
         service.close()
         _run_workers(wish, s, workers)
 
