@@ -5,12 +5,6 @@
 # %% auto #0
 __all__ = ['Wish', 'service_of', 'from_environment', 'serve']
 
-# %% ../nbs/36_server.ipynb #d5696201
-def _spare_the_collector():
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(50_000, 20, 50)
-
 # %% ../nbs/36_server.ipynb #e478dbe2
 import gc, json, os, socket
 from contextlib import closing
@@ -57,6 +51,12 @@ def from_environment()->Service:
     service = service_of(Wish(**json.loads(os.environ['MLOPS_KIT_WISH'])))
     _spare_the_collector()
     return service
+
+# %% ../nbs/36_server.ipynb #d5696201
+def _spare_the_collector():
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(50_000, 20, 50)
 
 # %% ../nbs/36_server.ipynb #57bcd144
 def _socket(host, port):
