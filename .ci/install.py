@@ -6,6 +6,7 @@ import venv
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
+BIN, EXE = ('Scripts', '.exe') if os.name == 'nt' else ('bin', '')
 TOLD = {'index-url': 'UV_DEFAULT_INDEX', 'extra-index-url': 'UV_INDEX', 'find-links': 'UV_FIND_LINKS', 'constraint': 'UV_CONSTRAINT',
         'no-index': 'UV_NO_INDEX', 'trusted-host': 'UV_INSECURE_HOST', 'cert': 'SSL_CERT_FILE', 'no-cache-dir': 'UV_NO_CACHE'}
 
@@ -27,14 +28,15 @@ def as_pip(python):
 
 def tool(python):
     "uv: the kit's, or one that is put into this environment first"
-    found = [f / 'uv' for f in (ROOT / '.venv/bin', python.parent) if (f / 'uv').exists()]
+    places = [f / f'uv{EXE}' for f in (ROOT / '.venv' / BIN, python.parent)]
+    found = [p for p in places if p.exists()]
     if not found: said(python, '-m', 'pip', 'install', '-qq', '--disable-pip-version-check', '-c', ROOT / 'constraints.txt', 'uv')
-    return next(iter(found), python.parent / 'uv')
+    return next(iter(found), places[-1])
 
 
 def main(folder, *words):
     "Make the environment if it is not there, and install"
-    python = Path(folder) / 'bin/python'
+    python = Path(folder) / BIN / f'python{EXE}'
     if not python.exists(): venv.create(folder, with_pip=True)
     if (uv := tool(python)).exists():
         res = subprocess.run([uv, 'pip', 'install', '-q', '--python', python, *words], env=as_pip(python), check=False)
