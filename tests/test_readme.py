@@ -88,7 +88,7 @@ def any_notebooks(command, image, tmp_path, **_):
     image.run('/bin/bash', '-ec', command, cwd=tmp_path)
 
 
-def sited(image, **_):
+def sited(command, image, **_):
     assert image.kit('docs').stdout.split() == ['_docs/index.html']
     assert (image.path / '_docs/03_train.html').is_file()
 
