@@ -25,12 +25,13 @@ class Loaded:
     times:deque=field(default_factory=lambda: deque(maxlen=200)) # Seconds, of the last answers
     errors:deque=field(default_factory=lambda: deque(maxlen=200)) # Whether each failed
     answered:int=0 # How often it was asked
-    work:float=0. # Seconds of computing that the last answer took its thread
+    work:float=0. # Seconds that the last answer keeps a thread from others
 
     @cached_property
     def hide(self): return hide_personal(self.package.signature.inputs) # What of a row may be kept
 
-    def note(self, seconds, failed=False):
+    def note(self, seconds, failed=False, busy=0.): # `busy` of them the thread computed; in the rest it waited for a core, or, if that is most of it, for something else
+        self.work = busy if 4*busy>seconds else seconds
         self.times.append(seconds), self.errors.append(failed)
         self.answered += 1
 
@@ -93,8 +94,7 @@ def _load(self:Rollout, place):
         for _ in range(2 if example else 0): # The first is slow
             start,begun = time.perf_counter(),time.thread_time()
             made.predict([example])
-            loaded.note(time.perf_counter()-start)
-            loaded.work = time.thread_time()-begun
+            loaded.note(time.perf_counter()-start, busy=time.thread_time()-begun)
     except Exception as e: raise InputError(f'{place.folder} does not answer its own example: {str(e).splitlines()[0]}') from None
     return loaded
 

@@ -57,12 +57,12 @@ def _ask(self:Service, loaded, arrays):
     start,begun,failed = time.perf_counter(),time.thread_time(),True
     try:
         said = loaded.package.ask(arrays)
-        loaded.work,failed = time.thread_time()-begun,False
+        failed = False
         _require_finite(said)
     except Refused:
         failed = loaded is not self.rollout.roles.get('champion')
         raise
-    finally: loaded.note(took := time.perf_counter()-start, failed)
+    finally: loaded.note(took := time.perf_counter()-start, failed, time.thread_time()-begun)
     self.metrics.time(self.metrics.inference, loaded.place.version, took)
     return said,took
 
