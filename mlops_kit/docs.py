@@ -7,7 +7,6 @@ __all__ = ['Page', 'site_of', 'names_of', 'linked', 'page_of', 'with_outputs', '
 
 # %% ../nbs/60_docs.ipynb #8fa332cf
 import ast, json, re, shutil
-from contextlib import suppress
 from dataclasses import dataclass
 from functools import lru_cache
 from html.parser import HTMLParser
@@ -17,6 +16,7 @@ from tempfile import TemporaryDirectory
 from urllib.parse import unquote
 from .cells import read_nb
 from .project import InputError, KitError, cores, find_root, need, settings
+from .readme import _directive
 from .record import list_runs
 
 # %% ../nbs/60_docs.ipynb #140ba834
@@ -38,7 +38,7 @@ def _page(file, nbs):
 
 # %% ../nbs/60_docs.ipynb #c7c4dbeb
 _FIRST = 'tutorials howto explanation'.split()
-_TITLES = dict(howto='How-to', explanation='Explanation', tutorials='Tutorials', benchmarks='Benchmarks')
+_TITLES = dict(howto='How-to')
 
 def site_of(
     nbs, # The folder of the notebooks
@@ -47,7 +47,7 @@ def site_of(
     "Which pages a site has, in which order"
     nbs = Path(nbs)
     def pages(folder): return [_page(f, nbs) for f in sorted(folder.glob('*.ipynb'))]
-    folders = sorted((d for d in nbs.iterdir() if d.is_dir()), key=lambda d: (_FIRST+[d.name]).index(d.name) if d.name in _FIRST else len(_FIRST))
+    folders = sorted((d for d in nbs.iterdir() if d.is_dir() and d.name[0] not in '._'), key=lambda d: ((_FIRST+[d.name]).index(d.name), d.name))
     here,found = pages(nbs),{_TITLES.get(d.name, d.name.capitalize()):pages(d) for d in folders}
     sections = {'':[p for p in here if p.name=='index'], **found, rest:[p for p in here if p.name!='index']}
     return {title:ps for title,ps in sections.items() if ps}
@@ -55,8 +55,9 @@ def site_of(
 # %% ../nbs/60_docs.ipynb #c682becd
 def _exported(source):
     if not re.match(r'\s*#\s*\|\s*export', source): return {}
-    with suppress(SyntaxError): tree = ast.parse(source).body
-    defs = [n for n in locals().get('tree', []) if isinstance(n, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef))]
+    try: tree = ast.parse(source).body
+    except SyntaxError: return {} # A magic of IPython: what it defines has no name here
+    defs = [n for n in tree if isinstance(n, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef))]
     return {n.name:'class-'*isinstance(n, ast.ClassDef) for n in defs if not n.name.startswith('_')}
 
 def names_of(
@@ -86,7 +87,6 @@ def linked(
     return _CODE.sub(link, text)
 
 # %% ../nbs/60_docs.ipynb #392379a3
-_DIRECTIVE = re.compile(r'^ *#\| *([\w-]+) *:? *(.*?) *\n?$', re.M)
 _MATTER = re.compile(r'^- *(skip_exec|skip_showdoc|sidebar|order|output-file) *:.*\n?', re.M)
 
 _SHOWN = {'text/plain', 'text/html', 'text/markdown', 'text/latex', 'image/png', 'image/jpeg', 'image/svg+xml'}
@@ -99,8 +99,8 @@ def _drawn(output):
 def _text(source): return dict(cell_type='markdown', metadata={}, source=source)
 
 def _code(cell, anchors):
-    marks = dict(_DIRECTIVE.findall(cell['source']))
-    source = _DIRECTIVE.sub('', cell['source']).strip()
+    marks = dict(_directive.findall(cell['source']))
+    source = _directive.sub('', cell['source']).strip()
     if {'hide','default_exp'} & marks.keys() or not source: return []
     tags = ['remove-input'] if marks.get('echo')=='false' else []
     targets = [_text(''.join(f'({a})=\n' for a in anchors)+'\n')] if anchors else []
@@ -112,13 +112,10 @@ _LINK = re.compile(r'(?<!!)\[([^\]]*)\]\((?![a-z]+:|#|/)([^)\s#]+)(#[^)\s]*)?\)'
 
 def _outward(text, page, base):
     def turn(m):
-        if m[2].endswith('.ipynb') or not base: return m[0]
-        return f'[{m[1]}]({base}/{_inside((page.file.parent/m[2]).resolve())}{m[3] or ""})'
+        there = (page.file.parent/m[2]).resolve()
+        if there.suffix=='.ipynb' or not base or not there.exists(): return m[0] # What is not there, Sphinx names
+        return f'[{m[1]}]({base}/{there.relative_to(find_root(page.file.parent)).as_posix()}{m[3] or ""})'
     return _LINK.sub(turn, text)
-
-def _inside(path):
-    root = find_root(path.parent)
-    return path.relative_to(root).as_posix()
 
 # %% ../nbs/60_docs.ipynb #9e8957e3
 def page_of(
@@ -138,10 +135,11 @@ def page_of(
     return dict(nb, cells=cells, metadata=dict(nb['metadata'], language_info=dict(name='python')))
 
 # %% ../nbs/60_docs.ipynb #2bffb6a3
-def _last_run(page, root):
-    runs = [r for r in list_runs(root/'runs', 'notebook') if r['name']==page.file.stem and r['status']=='passed']
-    runs = [r for r in runs if (r.get('request') or {}).get('overrides')==[] and not r['request'].get('params')]
-    return next((f for r in reversed(runs) if (f := Path(r['path'])/page.file.name).is_file()), None)
+def _last_runs(root):
+    runs = [r for r in list_runs(root/'runs', 'notebook') if r['status']=='passed']
+    plain = [r for r in runs if (r.get('request') or {}).get('overrides')==[] and not r['request'].get('params')]
+    files = [Path(r['path'])/Path(r['notebook']).name for r in plain]
+    return {f.name:f for f in files if f.is_file()} # The last one stays
 
 def with_outputs(
     nb:dict, # A notebook
@@ -183,10 +181,10 @@ def command_pages(
     return {f'commands/{verb}':page(verb, c) for verb,c in sorted(get_command(app).commands.items()) if not c.hidden}
 
 # %% ../nbs/60_docs.ipynb #616230b2
-def _contents(title, entries, caption=''):
+def _contents(title, entries):
     lines = [f'- [{t}](/{name}.{kind})' + (f': {promise}' if promise else '') for name,kind,t,promise in entries]
     toc = ['```{toctree}', ':hidden:', '', *[f'{t} </{name}>' for name,_,t,_ in entries], '```']
-    return '\n'.join([f'# {title}', '', *([caption, ''] if caption else []), *lines, '', *toc, ''])
+    return '\n'.join([f'# {title}', '', *lines, '', *toc, ''])
 
 def _slug(title): return re.sub(r'\W+', '-', title.lower()).strip('-')
 
@@ -195,8 +193,8 @@ def _write(file, text):
     file.parent.mkdir(parents=True, exist_ok=True)
     file.write_text(text, encoding='utf-8')
 
-def _write_pages(site, names, to, base, root):
-    for p in (p for ps in site.values() for p in ps): _write(to/f'{p.name}.ipynb', json.dumps(page_of(p, names, base, _last_run(p, root))))
+def _write_pages(site, names, to, base, ran):
+    for p in (p for ps in site.values() for p in ps): _write(to/f'{p.name}.ipynb', json.dumps(page_of(p, names, base, ran.get(p.file.name))))
 
 def _write_sections(sections, to):
     for title,entries in sections.items(): _write(to/f'{_slug(title)}.md', _contents(title, entries))
@@ -273,7 +271,7 @@ def _built(src, out, options):
 def _prepare(src, site, more, names, base, root):
     sections = {s:[(p.name, 'ipynb', p.title, p.promise) for p in ps] for s,ps in site.items() if s}
     sections |= {s:[(n, 'md', *_headed(text)) for n,text in ps.items()] for s,ps in more.items()}
-    _write_pages(site, names, src, base, root)
+    _write_pages(site, names, src, base, _last_runs(root))
     _write_sections(sections, src)
     for n,text in ((n, t) for ps in more.values() for n,t in ps.items()): _write(src/f'{n}.md', text)
     _append_toc(src/'index.ipynb', sections)

@@ -12,7 +12,7 @@ from pathlib import Path
 from .project import InputError, find_root, settings
 
 # %% ../nbs/14_readme.ipynb #2becafd6
-_directive = re.compile(r'^#\|\s*([\w-]+)\s*:?\s*(.*?)\s*\n?$', re.M)
+_directive = re.compile(r'^ *#\| *([\w-]+) *:? *(.*?) *\n?$', re.M) # Never beyond its line
 
 def _shown(cell):
     "The cell as a reader sees it, or None"
