@@ -124,7 +124,8 @@ def digits(tmp_path_factory):
 
 def test_node_is_killed_while_trials_run(nodes, digits):
     "The study has as many trials as were asked for, the lost one was tried again, and the best is kept"
-    study = begin(digits, 'sweep', 'hydra.sweeper.n_trials=3', 'trainer.max_epochs=20', 'callbacks.early_stopping=null', *nodes.on)
+    study = begin(digits, 'sweep', 'hydra.sweeper.n_trials=3', 'trainer.max_epochs=20', 'callbacks.early_stopping=null',
+        'hydra/sweeper/pruner=none', *nodes.on)
     meanwhile(study, lambda: len([r for r in records(digits, 'trial') if r['status'] == 'running']) == 2)
     nodes.tell('kill')
     said, _ = study.communicate(timeout=180)
