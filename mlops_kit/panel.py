@@ -364,7 +364,7 @@ const follow = async () => {
   const fresh = jobs.filter(j => j.status != 'running' && !ended.has(j.key))
   for (const j of fresh) {
     ended.add(j.key)
-    if (mine.has(j.key) && j.run) tell({report: j.run, name: j.notebook, open: j.folder.slice(config.root.length + 1) + '/' + j.notebook.split('/').pop()})
+    if (mine.has(j.key) && j.run && j.status != 'cancelled') tell({report: j.run, name: j.notebook, open: j.folder.slice(config.root.length + 1) + '/' + j.notebook.split('/').pop()})
   }
   if (fresh.length) list()
   timer = setTimeout(follow, jobs.some(j => j.status == 'running') ? 400 : 3000)
@@ -379,7 +379,6 @@ const list = async () => {
     $('few').hidden = runs.length > 0
   } catch (e) { say(e.message) }
 }
-$('go').onclick = run
 $('form').onsubmit = e => { e.preventDefault(); run() }
 $('which').onchange = e => open(e.target.value)
 $('copy').onclick = () => navigator.clipboard.writeText($('command').textContent)
@@ -482,13 +481,13 @@ PLUGIN += r'''
   const activate = (app, docs, palette, menu) => {
     const here = () => { const w = app.shell.currentWidget; return w && docs.contextForWidget(w) ? docs.contextForWidget(w).path : ''; };
     app.commands.addCommand('mlops-kit:run', {label: 'Run with Parameters…', icon: runIcon, caption: 'Run this notebook with other parameters, in a kernel of its own',
-      isEnabled: () => here().endsWith('.ipynb'), execute: async ({path}) => { const nb = path || here(); await save(docs, nb); run(app, nb); }});
+      isEnabled: () => here().endsWith('.ipynb'), execute: async ({path}) => { const nb = path || here(); await app.restored; await save(docs, nb); run(app, nb); }});
     app.commands.addCommand('mlops-kit:runs', {label: 'Runs of the Project', caption: 'Every run, with status and metrics', execute: () => run(app, '')});
     for (const command of ['mlops-kit:run', 'mlops-kit:runs']) if (palette) palette.addItem({command, category: 'mlops-kit'});
     if (menu) menu.runMenu.addGroup([{command: 'mlops-kit:run'}, {command: 'mlops-kit:runs'}], 90);
     app.docRegistry.addWidgetExtension('Notebook', {createNew: (nb, context) => {
       const button = new ToolbarButton({icon: runIcon, label: 'Parameters', tooltip: 'Run with other parameters, in a kernel of its own', onClick: () => app.commands.execute('mlops-kit:run', {path: context.path})});
-      nb.toolbar.insertItem(10, 'mlops-kit-run', button);
+      nb.toolbar.insertItem(1, 'mlops-kit-run', button);
       return button;
     }});
     hear(app, docs);

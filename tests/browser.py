@@ -4,9 +4,10 @@ import sys
 import sysconfig
 
 import pytest
-from helpers import Env, service
+from helpers import ROOT, Env, service
 
 PLAYWRIGHT = 'playwright==1.65.2'
+SHOTS = ROOT / 'build/screenshots'  # Kept by CI, to be looked at
 FLAGS = '--no-sandbox --disable-gpu --disable-background-networking --disable-component-update --disable-sync'.split()
 
 
@@ -31,3 +32,13 @@ def new_page(browser, **options):
     page = context.new_page()
     page.on('pageerror', lambda e: wrong.append(str(e)))
     return page, wrong
+
+
+def keep_picture(page, name):
+    "A screenshot, at the width of a desk and of half of it"
+    SHOTS.mkdir(parents=True, exist_ok=True)
+    before = page.viewport_size
+    for width in (before['width'], before['width'] // 2):
+        page.set_viewport_size({'width': width, 'height': before['height']})
+        page.screenshot(path=SHOTS / f'{name}-{width}.png')
+    page.set_viewport_size(before)

@@ -13,7 +13,7 @@ from urllib.request import Request, urlopen
 import nbformat
 import psutil
 import pytest
-from browser import chromium, new_page  # noqa: F401  (a fixture)
+from browser import chromium, keep_picture, new_page  # noqa: F401  (a fixture)
 from children import Child, commit_all, tree
 from nbformat.v4 import new_code_cell, new_notebook
 
@@ -99,13 +99,14 @@ def run(page, text, prints):
     page.locator('.jp-OutputArea', has_text=prints).wait_for(timeout=60_000)
 
 
-def add_notebook(project, *sources):
-    "A notebook of code cells that names a kernel of the user's, which does not work"
+def add_notebook(project, *sources, tagged=None):
+    "A notebook of code cells, the tagged one first, that names a kernel of the user's, which does not work"
     spec = {'name': 'nobody', 'display_name': 'Nobody', 'language': 'python', 'argv': ['false']}
-    nb = new_notebook(cells=[new_code_cell(s) for s in sources], metadata={'kernelspec': spec})
+    first = [new_code_cell(tagged, metadata={'tags': ['parameters']})] if tagged else []
+    nb = new_notebook(cells=[*first, *map(new_code_cell, sources)], metadata={'kernelspec': spec})
     nbformat.write(nb, project.path / 'nbs/99_toy.ipynb')
     folder = Path(project.variables['HOME']) / '.local/share/jupyter/kernels/nobody'
-    folder.mkdir(parents=True)
+    folder.mkdir(parents=True, exist_ok=True)
     (folder / 'kernel.json').write_text(json.dumps(spec))
 
 
@@ -152,6 +153,89 @@ def test_the_kernel_is_this_one_and_reloads(project, chromium):  # noqa: F811
         type_at_the_end(page, ' + 1', of='def f()')
         save(page)
         run(page, 'import sys', f'{project.env.bin}/python 3')
+
+
+TAGGED = "from typing import Literal\nrows: int = 10  # How many to draw\nscale: Literal['log', 'linear'] = 'log'\nwait: float = 0  # Seconds"
+BODY = "import os, time\nfrom pathlib import Path\nfrom mlops_kit.runs import metric\nPath('../pids').open('a').write(f'{os.getpid()}\\n')", \
+    "time.sleep(wait)", "metric(drawn=2*rows)"
+
+SLEEPS = 'cell 2 of 5'
+
+
+def panel(page):
+    "Open the form of the notebook in front"
+    page.get_by_role('button', name='Parameters').click()
+    form = page.frame_locator('iframe[title="Run 99_toy.ipynb"]')
+    form.locator('#command', has_text='mlops-kit run').wait_for()
+    return form
+
+
+def cells_of(project):
+    "The sources in the toy"
+    return [c.source for c in nbformat.read(project.path / 'nbs/99_toy.ipynb', 4).cells]
+
+
+def recorded(project):
+    "What is recorded of the toy, the oldest first"
+    found = [json.loads(f.read_text()) for f in sorted(project.path.glob('runs/99_toy/*/run.json'))]
+    return [(r['status'], r['parameters'], r['metrics']) for r in found]
+
+
+def test_run_with_parameters(project, chromium):  # noqa: F811
+    "A wrong value is refused beside its field, before anything runs; a right one runs, and its notebook and report open"
+    add_notebook(project, *BODY, tagged=TAGGED)
+    before = cells_of(project)
+    page, wrong = new_page(chromium, viewport={'width': 1500, 'height': 900})
+    with lab(project, '99_toy.ipynb') as (_, url, _):
+        visit(page, url)
+        form = panel(page)
+        form.locator('#f-rows').fill('many')
+        form.get_by_text("rows='many' is not int").wait_for()
+        assert form.locator('#go').is_disabled()
+        keep_picture(page, 'lab-refused')
+        form.locator('#f-rows').fill('21')
+        form.locator('#f-scale').select_option('linear')
+        form.locator('#command', has_text='-p rows=21 -p scale=linear').wait_for()
+        assert recorded(project) == []
+        form.locator('#go').click()
+        cell(page, 'rows = 21')
+        page.frame_locator('iframe[title="Report of 99_toy"]').get_by_text('The notebook passed').first.wait_for()
+        page.get_by_role('tab', name='Run 99_toy.ipynb').click()
+        form.locator('#runs tr', has_text='rows=21').get_by_text('drawn 42').wait_for()
+        keep_picture(page, 'lab-passed')
+    assert recorded(project) == [('passed', {'rows': 21, 'scale': 'linear'}, {'drawn': 42})]
+    assert cells_of(project) == before
+    assert wrong == []
+
+
+def test_two_tabs_and_a_killed_kernel(project, chromium):  # noqa: F811
+    "Two tabs run one notebook at the same time, and see each other's run; the one whose kernel is killed says so, the other passes"
+    add_notebook(project, *BODY, tagged=TAGGED)
+    tabs = [new_page(chromium)[0] for _ in range(2)]
+    with lab(project, '99_toy.ipynb') as (_, url, _):
+        forms = []
+        for page, seconds in zip(tabs, ('60', '8'), strict=True):
+            visit(page, url)
+            forms.append(panel(page))
+            forms[-1].locator('#f-wait').fill(seconds)
+            forms[-1].locator('#command', has_text=f'wait={seconds}').wait_for()
+            forms[-1].locator('#go').click()
+            forms[-1].get_by_text(SLEEPS).first.wait_for(timeout=60_000)
+        for form in forms: form.locator('.job .running').nth(1).wait_for()
+        keep_picture(tabs[1], 'lab-running')
+        os.kill(int((project.path / 'pids').read_text().split()[0]), signal.SIGKILL)
+        for form in forms:
+            form.locator('.job .killed').wait_for(state='attached', timeout=60_000)
+            form.locator('.job .passed').wait_for(state='attached', timeout=60_000)
+        for page in tabs: page.get_by_role('tab', name='Run 99_toy.ipynb').click()
+        keep_picture(tabs[0], 'lab-killed')
+        forms[1].locator('#f-wait').fill('600')
+        forms[1].locator('#command', has_text='wait=600').wait_for()
+        forms[1].locator('#go').click()
+        forms[1].get_by_text(SLEEPS).wait_for(timeout=60_000)
+        forms[1].get_by_role('button', name='Stop').click()
+        forms[1].locator('.job .cancelled').wait_for(timeout=60_000)
+    assert sorted(s for s, _, _ in recorded(project)) == ['cancelled', 'killed', 'passed']
 
 
 def test_stops_at_once_and_leaves_nothing(project):
