@@ -93,6 +93,17 @@ def test_newest_libraries(full, played):
     assert log.splitlines()[2:] == ['mlops-kit check', 'mlops-kit run nbs --set ci --html build/ci/report.html']
 
 
+def test_site(full, played):
+    "Every merge runs the chapters, and makes the site of them that is published"
+    real = Path(sys.executable).with_name('mlops-kit')
+    (played / 'mlops-kit').write_text(f'{PLAYED[: PLAYED.index("[")]}[ "$1" = docs ] && exec {real} "$@"\nexit 0\n')
+    (played / 'mlops-kit').chmod(0o755)
+    done, log = steps(full, 'docs', 'build', played)
+    assert done.result == 'success', done.said
+    assert log.splitlines()[1:] == ['mlops-kit run nbs', 'mlops-kit docs']
+    assert {'index.html', '03_train.html'} <= {f.name for f in (full / '_docs').glob('*.html')}
+
+
 @pytest.mark.parametrize(('open_issue', 'word'), [('', 'create --title The scheduled run failed'), ('12', 'comment 12')])
 def test_one_issue(full, played, open_issue, word):
     "A scheduled run that fails opens an issue, or adds to the one that is open"
