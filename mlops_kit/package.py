@@ -120,6 +120,7 @@ class Package:
 
     def read(self, name): return json.loads((self.folder/name).read_text(encoding='utf-8'))
     def __repr__(self): return f'Package({self.signature.model} {self.id}, {len(self.signature.inputs)} inputs)'
+    def _repr_html_(self): return self.signature._repr_html_().replace('</caption>', f', package {self.id}</caption>', 1)
 
 def load_package(
     folder, # Of a package

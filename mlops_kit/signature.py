@@ -16,6 +16,7 @@ from pathlib import Path
 from unicodedata import normalize
 import numpy as np
 from .project import InputError, nearest, write_json
+from .show import html_table
 
 # %% ../nbs/26_signature.ipynb #cab10b0f
 DTYPES = dict(number='float32', integer='float32', boolean='float32', category='object', text='object', date='int64')
@@ -98,6 +99,14 @@ class Signature:
 
     @cached_property
     def labels(self): return next((f.categories for f in self.outputs if f.dtype=='category'), None)
+
+    def _repr_html_(self):
+        rows = [(f.name, way, f.dtype, '×'.join(map(str, f.shape)), _known(f), f.nullable, f.about) for way,fs in (('asked', self.inputs), ('answered', self.outputs)) for f in fs]
+        return html_table(('field', 'is', 'dtype', 'shape', 'known', 'nullable', 'meaning'), rows, f'{self.model}: {self.task}')
+
+def _known(f):
+    if f.categories: return f'{", ".join(f.categories[:6])}{f" and {len(f.categories)-6} more" if len(f.categories)>6 else ""}'
+    return ' to '.join(f'{v:g}' for v in (f.min, f.max) if v is not None)
 
 def outputs_of(
     labels:list=None, # Names of the classes; none for a quantity

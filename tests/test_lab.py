@@ -155,10 +155,14 @@ def test_the_kernel_is_this_one_and_reloads(project, chromium):  # noqa: F811
         run(page, 'import sys', f'{project.env.bin}/python 3')
 
 
-TAGGED = "from typing import Literal\nrows: int = 10  # How many to draw\nscale: Literal['log', 'linear'] = 'log'\nwait: float = 0  # Seconds"
-BODY = "import os, time\nfrom pathlib import Path\nfrom mlops_kit.runs import metric\nPath('../pids').open('a').write(f'{os.getpid()}\\n')", \
-    "time.sleep(wait)", "metric(drawn=2*rows)"
-
+TAGGED = """from typing import Literal
+rows: int = 10  # How many to draw
+scale: Literal['log', 'linear'] = 'log'
+wait: float = 0  # Seconds"""
+BODY = """import os, time
+from pathlib import Path
+from mlops_kit.runs import metric
+Path('../pids').open('a').write(f'{os.getpid()}\\n')""", 'time.sleep(wait)', 'metric(drawn=2*rows)'
 SLEEPS = 'cell 2 of 5'
 
 
