@@ -146,8 +146,11 @@ def _scored(as_json):
     from mlops_kit.score import score
     found = score()
     if as_json: return _json(found.to_dict())
-    from rich.console import Console
-    print(found.text(Console(width=None if sys.stdout.isatty() else 100).width))
+    from mlops_kit.score import RUBRIC
+    print(f'ML Test Score: {found}')
+    for section in RUBRIC:
+        print()
+        _table(found.rows(section), '', f'{section}, {found.of(section):g} of 7', 'proof')
 
 # %% ../nbs/91_cli.ipynb #ee5fb4db
 @verb('mlops-kit readme')

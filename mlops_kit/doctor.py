@@ -6,7 +6,7 @@
 __all__ = ['AREAS', 'doctor']
 
 # %% ../nbs/25_doctor.ipynb #7e5f5cec
-import codecs, json, locale, os, re, shlex, shutil, subprocess, sys, sysconfig, time
+import codecs, json, locale, os, re, shlex, shutil, subprocess, sys, time
 from configparser import ConfigParser, Error as IniError
 from functools import cache
 from importlib import metadata

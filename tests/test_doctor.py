@@ -26,7 +26,10 @@ def made(kit, tmp_path_factory):
     from mlops_kit.scaffold import new
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv('GIT_CONFIG_GLOBAL', os.devnull)
-        return new(tmp_path_factory.mktemp('made') / 'shop', source=kit, defaults=True).path
+        path = new(tmp_path_factory.mktemp('made') / 'shop', source=kit, defaults=True).path
+        git(path, 'gc', '-q')  # it is copied often
+        shutil.rmtree(path / '.git/hooks', ignore_errors=True)
+        return path
 
 
 @pytest.fixture
