@@ -102,10 +102,10 @@ def _version(name):
     except metadata.PackageNotFoundError: return None
 
 # %% ../nbs/25_doctor.ipynb #6a45bf9d
-def _installed(root):
+def _installed(needed):
     yield Finding('mlops-kit', True, kit_version(), '')
     for extra,names in _tools.items():
-        weak = extra!='project' or not root
+        weak = extra not in needed
         yield from (_answer(n, not _version(n) and 'not installed', f'pip install "mlops-kit[{extra}]"', _version(n), weak) for n in names)
 
 # %% ../nbs/25_doctor.ipynb #c2d8e3f8
@@ -125,9 +125,10 @@ def _ours(extras):
     return [r for r in found if not r.marker or any(r.marker.evaluate(dict(extra=e)) for e in extras)]
 
 # %% ../nbs/25_doctor.ipynb #f5d19c8d
-def _requirements(root, cfg):
-    asked = list(_asked(root, cfg)) if root else []
-    extras = {'', *(e for r in asked if r.name=='mlops-kit' for e in r.extras)}
+def _extras(asked): return {'', *(e for r in asked if r.name=='mlops-kit' for e in r.extras)}
+
+def _requirements(root, asked):
+    extras = _extras(asked)
     every = extras | set(metadata.metadata('mlops-kit').get_all('Provides-Extra') or [])
     needed = [r for r in asked if r.name!='mlops-kit' and (not r.marker or r.marker.evaluate(dict(extra='')))]+_ours(extras)
     gone = dict.fromkeys(r.name for r in needed if not _version(r.name) and r.name not in _tools['project'])
@@ -393,6 +394,8 @@ def doctor(
     "Ask what is wrong with this machine and this project"
     root = Path(root).resolve() if root else _here()
     cfg,first = _settings(root) if root else ({}, None)
-    found = [*_python(cfg), *_environment(), *_kernel(), *_path(), *_text(), *_installed(root), *_requirements(root, cfg), *_git(root, cfg.get('nbs_path', 'nbs'))]
+    asked = list(_asked(root, cfg)) if root else []
+    found = [*_python(cfg), *_environment(), *_kernel(), *_path(), *_text(), *_installed(_extras(asked)), *_requirements(root, asked)]
+    found += _git(root, cfg.get('nbs_path', 'nbs'))
     if root: found += [first, *_project(root, cfg)]
     return [*found, *_machine(root), *_gpu(root), *_wandb(root), *_addresses()]
