@@ -106,13 +106,51 @@ def check(fix:bool=_fix, as_json:bool=_as_json):
     if not all(f.ok for f in found): raise typer.Exit(1)
 
 # %% ../nbs/91_cli.ipynb #1d087242
+def _wrapped(first, text):
+    from rich.console import Console
+    from textwrap import fill
+    width = Console(width=None if sys.stdout.isatty() else 100).width
+    print(fill(text, max(width, 40), initial_indent=first, subsequent_indent='    ', break_long_words=False, break_on_hyphens=False))
+
+def _diagnosis(found):
+    for f in (f for f in found if not f.ok):
+        _wrapped('NO  ' if f.ok is False else '-   ', f'{f.name}: {f.detail}')
+        print(f'    > {f.fix}')
+    wrong = sum(f.ok is False for f in found)
+    print(f'{len(found)} questions, {wrong or "nothing"} {"are" if wrong>1 else "is"} wrong.')
+    _table(_well(found), 'well', '')
+
+def _well(found):
+    from mlops_kit.doctor import AREAS
+    rows = {}
+    short = lambda d: d if d and d[0].isdigit() and len(d)<20 else ''
+    for f in found:
+        area = AREAS.get(f.name, next(reversed(rows), ''))
+        rows.setdefault(area, []).extend([f'{f.name} {short(f.detail)}'.strip()] if f.ok else [])
+    return [(a, ', '.join(names)) for a,names in rows.items() if names]
+
+# %% ../nbs/91_cli.ipynb #59b6eb19
+_score = Option(False, '--score', help='The ML Test Score of this project instead, with a link to each proof')
+
 @verb('mlops-kit doctor')
-def doctor(as_json:bool=_as_json):
-    "Has this machine what a project needs?"
-    from mlops_kit.check import doctor
+def doctor(score:bool=_score, as_json:bool=_as_json):
+    "Has this machine what a project needs, and what mends it?"
+    if score: return _scored(as_json)
+    from mlops_kit.doctor import doctor
     found = doctor()
-    _findings(found, as_json)
+    if as_json: _json([f._asdict() for f in found])
+    else: _diagnosis(found)
     if any(f.ok is False for f in found): raise typer.Exit(3)
+
+def _scored(as_json):
+    from mlops_kit.score import score
+    found = score()
+    if as_json: return _json(found.to_dict())
+    from mlops_kit.score import RUBRIC
+    print(f'ML Test Score: {found}')
+    for section in RUBRIC:
+        print()
+        _table(found.rows(section), '', f'{section}, {found.of(section):g} of 7', 'proof')
 
 # %% ../nbs/91_cli.ipynb #ee5fb4db
 @verb('mlops-kit readme')

@@ -6,7 +6,7 @@ import zipfile
 import pytest
 from helpers import ROOT, Env, extras, kit_env, sh
 
-LIGHT = 'project params record runs readme check tracking scaffold cli'.split()  # no extra needed to import
+LIGHT = 'project params record runs readme check doctor score tracking scaffold cli'.split()  # no extra needed to import
 NOTEBOOK = {'cells': [], 'metadata': {}, 'nbformat': 4, 'nbformat_minor': 5}
 BRINGS = {'monitor': 'logs drift monitor performance simulate exporter watchpage'}  # what works with that extra alone
 IN_DEV = {'dev', 'loggers', 'postgres', 's3'}  # installed wherever these tests run
