@@ -49,7 +49,7 @@ h1 i{font-style:normal;color:var(--c)}
 .scroll th{color:var(--mute);font-weight:600}.scroll :is(th,td):first-child{padding-left:0}
 .scroll .num{text-align:right;white-space:nowrap}.scroll td b{color:var(--c,inherit);font-weight:600}
 details{border-top:1px solid var(--line);padding:4px 0}summary{cursor:pointer;padding:6px 0;font-weight:600}
-@media(max-width:680px){.sheet{padding:0 16px 48px}h1{font-size:23px}}
+@media(max-width:680px){.sheet{padding:0 16px 48px}h1{font-size:23px}figure svg{max-width:none}}
 @media print{:root{color-scheme:light}.sheet{max-width:none;padding:0}.scroll,figure{overflow:visible}}
 '''
 
@@ -135,7 +135,7 @@ def figure_html(
     svg,ours = StringIO(),all(to_hex(s.get_edgecolor())==PAPER['mute'][0] for ax in fig.axes for s in ax.spines.values())
     with style(): fig.savefig(svg, format='svg', bbox_inches='tight', facecolor=fig.get_facecolor(), metadata=dict(Date=None))
     plt.close(fig)
-    drawn = svg.getvalue()[svg.getvalue().find('<svg'):]
+    drawn = re.sub(r'<metadata>.*?</metadata>', '', svg.getvalue()[svg.getvalue().find('<svg'):], flags=re.S)
     return f'<figure class="{"" if ours else "own"}" tabindex="0" role="img" aria-label="{escape(about)}">{_both(drawn) if ours else drawn}</figure>'
 
 # %% ../nbs/13_frame.ipynb #ba5a264e
