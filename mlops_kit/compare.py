@@ -59,6 +59,7 @@ def _label(r, names):
     said = ', '.join(f'{k.rpartition(".")[2].lstrip("_")} {settings.get(k)}' for k in names)
     return said if 0<len(said)<40 else r['id'][-11:]
 
+@styled
 def plot_runs(
     records:list, # As `list_runs` gives them
 )->'Figure': # None when none of them has a history

@@ -14,7 +14,7 @@ from io import StringIO
 from mimetypes import guess_type
 from pathlib import Path
 from .cases import seconds
-from .style import COLOURS, PAPER, RAMP, contrast, style
+from .style import COLOURS, MORE, PAPER, RAMP, style
 
 # %% ../nbs/13_frame.ipynb #9737a5cb
 INK = dict(failed=('#b03a00', '#ff9a6b'), timeout=('#74389c', '#d5a9f5'), killed=('#96114c', '#ff92ba'), interrupted=('#96114c', '#ff92ba'),
@@ -130,7 +130,7 @@ def table_html(
     return scroll_html(f'<table><thead><tr>{cells("th", [h.lstrip(">") for h in head], scope)}</tr></thead><tbody>{lines}</tbody></table>', about)
 
 # %% ../nbs/13_frame.ipynb #fbb92332
-_DARK = dict([*PAPER.values(), *COLOURS.values(), *RAMP])
+_DARK = dict([*PAPER.values(), *COLOURS.values(), *MORE, *RAMP])
 
 def _both(svg): return re.sub(r'(?<=: )#[0-9a-f]{6}\b', lambda m: f'light-dark({m[0]},{_DARK[m[0]]})' if m[0] in _DARK else m[0], svg)
 

@@ -114,7 +114,7 @@ def _ticks(total):
 
 def _tick(t): return f'{t:g} s' if t<60 or t%60 else f'{t/60:g} min' if t<3600 else f'{t/3600:g} h'
 
-_TIMELINE = '''{% set total = lanes.total %}<svg role="img" width="100%" height="{{ lanes.n*30+22 }}" aria-label="Timeline of {{ lanes.n }} workers: the table below has the same times">
+_TIMELINE = '''{% set total = lanes.total %}<svg role="group" width="100%" height="{{ lanes.n*30+22 }}" aria-label="Timeline of {{ lanes.n }} workers: the table below has the same times">
 {% for t in lanes.ticks %}<line class="rule" x1="{{ 100*t/total }}%" x2="{{ 100*t/total }}%" y1="0" y2="{{ lanes.n*30 }}"/>
 {% if t<0.93*total %}<text x="{{ 100*t/total }}%" dx="3" y="{{ lanes.n*30+15 }}">{{ t|tick }}</text>{% endif %}{% endfor %}
 {% for w in range(lanes.n) %}<text x="-8" y="{{ w*30+19 }}" text-anchor="end">{{ w+1 }}</text>{% endfor %}
