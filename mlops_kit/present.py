@@ -23,13 +23,13 @@ from .style import role, styled
 from .thresholds import Cut, choose_cut
 
 # %% ../nbs/51_present.ipynb #28079d9d
-def _of(e, unit=None):
+def _of(e, like=None):
     "Three shares as whole numbers, and of how many"
-    n = unit or (100 if e.high-e.low>=.02 else 1000)
+    n = 100 if (like or e).high-(like or e).low>=.02 else 1000
     return [f'{round(n*v):,}' for v in (e.value, e.low, e.high)],f'{n:,}'
 
-def _share(e, n=None):
-    (value,low,high),n = _of(e, n)
+def _share(e, like=None):
+    (value,low,high),n = _of(e, like)
     return f'{value} of {n}'+f' ({low} to {high})'*(e.low<e.high)
 
 # %% ../nbs/51_present.ipynb #326da95e
@@ -39,7 +39,7 @@ _SHARES = dict(accuracy='It is right in', balanced_accuracy='Every class countin
     auc='Of two cases, one of each kind, it picks the right one in', r2='Of what makes cases differ it explains')
 _AMOUNTS = dict(mae='On average it is off by', rmse='Large errors counting more, it is off by', log_loss='On average it is surprised by')
 
-def _plain(metric, e): return _share(e) if metric in _SHARES else _amount(e)
+def _plain(metric, e, like=None): return _share(e, like) if metric in _SHARES else _amount(e)
 
 def in_words(
     metric:str, # A key of `METRICS`
@@ -275,7 +275,7 @@ _STYLE = '''.sheet{max-width:860px}
 def _list(items): return f'<ul>{"".join(f"<li>{_rich(i)}</li>" for i in items)}</ul>' if items else ''
 
 def _good(found):
-    rows = [[escape(k), _plain(found['metric'], s), v] for k,s,v in _models(found)]
+    rows = [[escape(k), _plain(found['metric'], s, _told(found['network'])), v] for k,s,v in _models(found)]
     n = f'Tried on {found["rows"]:,} cases that were used for nothing else; in brackets, where other cases would have put it, 95 times of 100.'
     return f'<p><b>{in_words(found["metric"], _told(found["network"]))}.</b> {n}</p>'+table_html(['who decides', '>how good', 'this model, beside it'], rows, 'How good it is')
 
