@@ -15,6 +15,7 @@ from safetensors.torch import save_model
 from .compare import epoch_axis
 from .project import whole
 from .record import unwritable
+from .style import styled
 
 # %% ../nbs/22_callbacks.ipynb #ebe780ec
 @contextmanager
@@ -111,10 +112,11 @@ def _draw(ax, name, lines, history, best):
     for n in lines:
         points = [(row['epoch'],row[n]) for row in history if row.get(n) is not None]
         ax.plot(*zip(*points), label=n.rpartition('/')[0] or n, marker='.' if len(points)==1 else None)
-        if best and n==best[0]: ax.plot(best[1], dict(points)[best[1]], 'ko', ms=5)
+        if best and n==best[0]: ax.plot(best[1], dict(points)[best[1]], 'o', ms=7, mfc='none', mew=1.5, color=ax.get_lines()[-1].get_color(), label=f'best: epoch {best[1]}')
     epoch_axis(ax, name)
-    if len(lines)>1: ax.legend()
+    if len(lines)>1 or best and best[0] in lines: ax.legend()
 
+@styled
 def plot_curves(
     history, # One dict for each epoch, as `Fit.history`
     monitor:str=None, # Mark the best epoch of this value

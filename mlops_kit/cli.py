@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['runs', 'studies', 'main', 'completion', 'new', 'check', 'doctor', 'readme', 'docs', 'update', 'enable', 'disable',
            'add', 'run', 'run_pipeline', 'warm', 'lab', 'params', 'runs_list', 'runs_show', 'runs_compare', 'runs_open',
-           'runs_prune', 'runs_diff', 'train', 'sweep', 'reproduce', 'studies_list', 'studies_show', 'studies_keep',
-           'studies_open']
+           'runs_present', 'runs_prune', 'runs_diff', 'train', 'sweep', 'reproduce', 'studies_list', 'studies_show',
+           'studies_keep', 'studies_open']
 
 # %% ../nbs/91_cli.ipynb #f44b2c96
 import errno, json, os, sys
@@ -425,7 +425,7 @@ def params(notebook:str=_notebook, as_json:bool=_as_json):
     _table(read_params(notebook).rows(), 'parameter', 'type', 'default', 'meaning')
 
 # %% ../nbs/91_cli.ipynb #5cb6bd5b
-runs = typer.Typer(no_args_is_help=True, help='Recorded runs: list them, show one, compare some, open a page of them, see what a branch changes.')
+runs = typer.Typer(no_args_is_help=True, help='Recorded runs: list them, show one, compare some, open a page of them, present one, see what a branch changes.')
 app.add_typer(runs, name='runs')
 
 # %% ../nbs/91_cli.ipynb #9f94d7a9
@@ -490,6 +490,21 @@ def runs_open(ids:list[str]=_some, last:int=_latest, no_browser:bool=_no_browser
     page = write_page(_chosen(ids, last), find_root()/'build/runs.html')
     print(page)
     if not no_browser: webbrowser.open(page.as_uri())
+
+# %% ../nbs/91_cli.ipynb #4ca733ee
+_presented = Argument(None, metavar='[RUN]', help='The training or the evaluation, by as much of its name as it takes; by default the latest evaluation')
+_out_page = Option(None, '--out', metavar='FILE', help='By default build/present.html')
+
+@verb('mlops-kit runs present --open', on=runs, name='present')
+def runs_present(run:str=_presented, out:str=_out_page, open_it:bool=_open_site):
+    "One page for the business owner: the question, the answer, the cost of errors, what changed"
+    _project()
+    import webbrowser
+    from mlops_kit.present import write_present
+    from mlops_kit.project import find_root
+    page = write_present(out or find_root()/'build/present.html', run=run)
+    print(page)
+    if open_it: webbrowser.open(page.resolve().as_uri())
 
 # %% ../nbs/91_cli.ipynb #5ae948c1
 _kept = Option(10, min=1, help='So many of each name stay, the latest')

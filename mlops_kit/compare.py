@@ -6,11 +6,13 @@
 __all__ = ['varied', 'compare_runs', 'plot_runs', 'epoch_axis', 'page_of', 'write_page']
 
 # %% ../nbs/21_compare.ipynb #c6b5b715
-import json
+import json, shlex
 from html import escape
 from pathlib import Path
-from .frame import FRAME, SHARED, figure_html, notebook_html
-from .project import find_root, whole
+from .cases import SIGNS
+from .frame import FRAME, SHARED, day, figure_html, notebook_html, sheet_html, table_html, top_html
+from .project import InputError, find_root, whole
+from .style import styled
 
 # %% ../nbs/21_compare.ipynb #55e4c757
 def _flat(d, head=''):
@@ -57,6 +59,7 @@ def _label(r, names):
     said = ', '.join(f'{k.rpartition(".")[2].lstrip("_")} {settings.get(k)}' for k in names)
     return said if 0<len(said)<40 else r['id'][-11:]
 
+@styled
 def plot_runs(
     records:list, # As `list_runs` gives them
 )->'Figure': # None when none of them has a history
@@ -88,33 +91,33 @@ def epoch_axis(
 def _draw(ax, k, found, names):
     for i,(r,h) in enumerate(found):
         points = [(row['epoch'],row[k]) for row in h if row.get(k) is not None]
-        if points: ax.plot(*zip(*points), color=f'C{i}', label=_label(r, names), marker='.' if len(points)==1 else None)
+        if points: ax.plot(*zip(*points), label=_label(r, names), marker='.' if len(points)==1 else None)
     epoch_axis(ax, k)
 
 # %% ../nbs/21_compare.ipynb #7d418b9b
-_STYLE = '''main{max-width:1200px;margin:0 auto;padding:24px}h1{font-size:26px;margin:8px 0}h2{font-size:18px;margin:32px 0 10px}
-.scroll{overflow-x:auto}table{border-collapse:collapse;font-size:14px;font-variant-numeric:tabular-nums}
-th,td{padding:5px 12px;border-bottom:1px solid var(--line);text-align:right;white-space:nowrap}th{color:var(--mute);font-weight:600}
-:is(th,td):nth-child(-n+3){text-align:left}td b{color:var(--c);font-weight:600}td code{font-size:12px}
-summary{cursor:pointer;padding:6px 0}iframe{width:100%;height:80vh;border:1px solid var(--line);border-radius:6px}.mute{color:var(--mute)}'''
+_STYLE = 'td code{font-size:12px}iframe{width:100%;height:80vh;border:1px solid var(--line);border-radius:6px}'
 
 def _cell(k, v):
-    if k=='status': return f'<td class="{escape(v)}"><b>{escape(v)}</b></td>'
-    text = '' if v is None or v!=v else f'{v:.4g}' if isinstance(v, float) else str(v)
-    return f'<td>{escape(text)}</td>'
+    if k=='status': return f'<b class="{escape(v)}">{SIGNS.get(v, "")} {escape(v)}</b>'
+    return escape('' if v is None or v!=v else f'{v:.4g}' if isinstance(v, float) else str(v))
 
-def _rows(table):
-    yield f'<tr>{"".join(f"<th>{escape(str(c))}</th>" for c in ["run", *table.columns])}</tr>'
-    for id,row in zip(table.index, table.to_dict('records')):
-        yield f'<tr><td><code>{escape(id)}</code></td>{"".join(_cell(k, v) for k,v in row.items())}</tr>'
+def _table(table):
+    head = ['run', *map(str, table.columns)]
+    rows = [[f'<code>{escape(id)}</code>', *(_cell(k, v) for k,v in row.items())] for id,row in zip(table.index, table.to_dict('records'))]
+    return table_html([escape(c) if c in ('run', 'name', 'status') else f'>{escape(c)}' for c in head], rows, 'Settings and metrics of the runs')
 
 def _notebook(r):
     html = notebook_html(r, find_root(r['path']))
     if not html: return ''
-    page = f'<!doctype html><meta charset="utf-8"><style>{SHARED}{FRAME}</style>{html}'
-    return f'<details><summary>{escape(r["name"])} <span class="mute">{escape(r["id"])}</span></summary><iframe sandbox srcdoc="{escape(page)}"></iframe></details>'
+    said = f'{escape(r["name"])}, as it ran'
+    page = f'<!doctype html><html lang="en"><meta charset="utf-8"><title>{said}</title><style>{SHARED}{FRAME}</style><body><main tabindex="0">{html}</main>'
+    return f'<details><summary>{escape(r["name"])} <span class="mute">{escape(r["id"])}</span></summary><iframe sandbox title="{said}" srcdoc="{escape(page)}"></iframe></details>'
 
 # %% ../nbs/21_compare.ipynb #b20cf56b
+def _project(records):
+    try: return Path(find_root(records[0]['path'])).name
+    except (InputError, IndexError): return 'mlops-kit'
+
 def page_of(
     records:list, # As `list_runs` gives them
     title:str='Runs',
@@ -123,9 +126,9 @@ def page_of(
     fig = plot_runs(records)
     curves = f'<h2>Curves</h2>{figure_html(fig, "What each epoch of each run logged")}' if fig else ''
     books = ''.join(map(_notebook, records))
-    table = f'<div class="scroll"><table>{"".join(_rows(compare_runs(records)))}</table></div>'
-    head = f'<!doctype html><html lang="en"><meta charset="utf-8"><title>{escape(title)}</title><style>{SHARED}{_STYLE}</style>'
-    return f'{head}<main><h1>{escape(title)}</h1>{table}{curves}{"<h2>Notebooks</h2>" if books else ""}{books}</main></html>'
+    last = max((r['started'] for r in records), default='')
+    top = top_html(_project(records), 'runs side by side', day(last), shlex.join(['mlops-kit', 'runs', 'open', *(r['id'] for r in records[:5])]))
+    return sheet_html(title, top, f'{_table(compare_runs(records))}{curves}{"<h2>Notebooks</h2>" if books else ""}{books}', _STYLE)
 
 def write_page(
     records:list, # As `list_runs` gives them

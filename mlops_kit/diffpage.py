@@ -6,15 +6,15 @@
 __all__ = ['headline', 'difference_markdown', 'difference_html', 'difference_dict', 'difference_tables', 'publish']
 
 # %% ../nbs/25_diffpage.ipynb #cf08d394
-import os
+import os, shlex
 from dataclasses import asdict
 from html import escape
 from pathlib import Path
 from .cases import SIGNS, seconds
-from .compare import _history, plot_runs
+from .compare import _history, _project, plot_runs
 from .diff import Difference
 from .evaluate import Estimate
-from .frame import SHARED, figure_html
+from .frame import day, figure_html, sheet_html, table_html, top_html
 from .nbdiff import NBDIFF_STYLE, changes_html, changes_markdown
 from .project import InputError, settings, whole
 from .report import _md
@@ -113,14 +113,10 @@ def _fitting(books, room):
     if left: yield f'{_one_or_more(len(left), "notebook")} did not fit here, the page has {"it" if len(left)==1 else "them"}: {", ".join(left)[:300]}'
 
 # %% ../nbs/25_diffpage.ipynb #8efa8071
-_STYLE = '''main{max-width:1100px;margin:0 auto;padding:24px 24px 64px}h1{font-size:26px;line-height:1.25;margin:8px 0;text-wrap:balance}h2{font-size:18px;margin:36px 0 10px}
-h1 i{font-style:normal;color:var(--c)}.mute{color:var(--mute);font-size:14px;margin:4px 0}.scroll{overflow-x:auto}
-table{border-collapse:collapse;font-size:15px;font-variant-numeric:tabular-nums}th,td{padding:6px 14px 6px 0;border-bottom:1px solid var(--line);text-align:left;vertical-align:top}
-th{color:var(--mute);font-weight:600;font-size:14px}.num{text-align:right;white-space:nowrap}td b{color:var(--c,inherit);font-weight:600;white-space:nowrap}
+_STYLE = '''td b{white-space:nowrap}
 .better,.mended,.faster{--c:light-dark(#0b6456,#6bd2bc)}.worse,.slower{--c:light-dark(#b03a00,#ff9a6b)}.tied{--c:var(--mute)}
 .forest{display:block;overflow:visible}.forest line{stroke:var(--c,var(--mute));stroke-width:2}.forest .zero{stroke:var(--line);stroke-width:1}.forest circle{fill:var(--c,var(--mute))}
-.notes{margin:12px 0;padding:0;list-style:none;color:var(--mute);font-size:14px}
-details{border-top:1px solid var(--line);padding:4px 0}summary{cursor:pointer;padding:6px 0;font-weight:600}''' + NBDIFF_STYLE
+.notes{margin:12px 0;padding:0;list-style:none;color:var(--mute);font-size:14px}''' + NBDIFF_STYLE
 
 def _forest(m, width=150):
     e = m['difference']
@@ -131,11 +127,7 @@ def _forest(m, width=150):
         f'<line x1="{low:.1f}" x2="{high:.1f}" y1="10" y2="10"/><circle cx="{at:.1f}" cy="10" r="4"/></svg>'
 
 # %% ../nbs/25_diffpage.ipynb #e5ff352c
-def _table(head, rows):
-    "Rows of HTML; a name that begins with > stands to the right"
-    css = [' class="num"' if h.startswith('>') else '' for h in head]
-    line = lambda tag, cells: f'<tr>{"".join(f"<{tag}{c}>{v}</{tag}>" for c,v in zip(css, cells))}</tr>'
-    return f'<div class="scroll"><table>{line("th", [escape(h.lstrip(">")) for h in head])}{"".join(line("td", r) for r in rows)}</table></div>'
+def _table(head, rows, about): return table_html([f'>{escape(h[1:])}' if h.startswith('>') else escape(h) for h in head], rows, about)
 
 def _metrics(d):
     paired,other = _two(d)
@@ -143,8 +135,8 @@ def _metrics(d):
     def row(m): return [_number(m['then']), _number(m['now']), _signed(m['difference'])]
     sure = [[escape(m['metric']), *row(m), _forest(m), f'<b class="{m["verdict"]}">{m["verdict"]}</b>'] for m in paired]
     rest = [[escape(m['chapter']), escape(m['metric']), *row(m)] for m in other]
-    tables = _table(['metric', *names, '', ''], sure) if sure else ''
-    if rest: tables += f'<details{"" if sure else " open"}><summary>{_one_or_more(len(rest), "other number")} that cannot be paired</summary>{_table(["chapter", "number", *names], rest)}</details>'
+    tables = _table(['metric', *names, 'with its interval', 'verdict'], sure, 'Metrics that can be paired') if sure else ''
+    if rest: tables += f'<details{"" if sure else " open"}><summary>{_one_or_more(len(rest), "other number")} that cannot be paired</summary>{_table(["chapter", "number", *names], rest, "Other numbers")}</details>'
     return f'<h2>Metrics</h2>{tables}' if tables else ''
 
 # %% ../nbs/25_diffpage.ipynb #eaacd87a
@@ -156,7 +148,7 @@ def _chapters(d):
     if not d.chapters: return ''
     def what(r): return ', '.join(f'<b class="{f}">{f}</b>' if f in ('slower', 'faster', 'mended') else escape(f) for f in r['flags']) + (f'<div class="mute">{escape(r["reason"])}</div>' if r['reason'] else '')
     rows = [[escape(r['chapter']), _badge(r), *_took(r), what(r)] for r in d.chapters]
-    return f'<h2>Chapters</h2>{_table(["chapter", "", f">{d.then.name}", f">{d.now.name}", "what differs"], rows)}'
+    return f'<h2>Chapters</h2>{_table(["chapter", "status", f">{d.then.name}", f">{d.now.name}", "what differs"], rows, "Chapters")}'
 
 # %% ../nbs/25_diffpage.ipynb #5c644fb0
 def _pictures(d):
@@ -166,7 +158,7 @@ def _pictures(d):
     return f'<h2>Curves</h2>{figure_html(fig, "What each epoch of both trainings logged")}' if fig else ''
 
 def _sources(d):
-    settings = f'<h2>Settings of the training</h2>{_table(["setting", f">{d.then.name}", f">{d.now.name}"], [[escape(k), escape(str(a)), escape(str(b))] for k,a,b in d.settings])}' if d.settings else ''
+    settings = f'<h2>Settings of the training</h2>{_table(["setting", f">{d.then.name}", f">{d.now.name}"], [[escape(k), escape(str(a)), escape(str(b))] for k,a,b in d.settings], "Settings of the training")}' if d.settings else ''
     books = ''.join(f'<details{" open" if len(d.notebooks)<4 else ""}><summary>{escape(f)}</summary>{changes_html(c)}</details>' for f,c in d.notebooks.items())
     files = f'<h2>Other files</h2><p class="mute">{"<br>".join(map(escape, d.files[:100]))}{f"<br>and {len(d.files)-100} more" if len(d.files)>100 else ""}</p>' if d.files else ''
     return settings+(f'<h2>Cells</h2>{books}' if books else '')+files
@@ -176,10 +168,12 @@ def difference_html(
     d:Difference,
 )->str: # A whole page
     "Make the page of a difference"
-    title = f'<h1><i class="{_mood(d)}">{SIGNS[_mood(d)]}</i> {escape(headline(d))}</h1><p class="mute">{escape(_rev(d.now))}: {escape(d.now.subject or "")}<br>against {escape(_rev(d.then))}: {escape(d.then.subject or "")}</p>'
+    heading = f'<i class="{_mood(d)}">{SIGNS[_mood(d)]}</i> {escape(headline(d))}'
+    about = f'<p class="mute">{escape(_rev(d.now))}: {escape(d.now.subject or "")}<br>against {escape(_rev(d.then))}: {escape(d.then.subject or "")}</p>'
     notes = f'<ul class="notes">{"".join(f"<li>{escape(n)}</li>" for n in d.notes)}</ul>' if d.notes else ''
-    head = f'<!doctype html><html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width"><title>{escape(d.now.name)} against {escape(d.then.name)}</title><style>{SHARED}{_STYLE}</style>'
-    return f'{head}<main>{title}{_metrics(d)}{notes}{_chapters(d)}{_pictures(d)}{_sources(d)}</main></html>'
+    ran = [r for r in d.now.records.values() if r.get('path')]
+    top = top_html(_project(ran), 'what a branch changes', day(max((r['started'] for r in ran if r.get('started')), default='')), shlex.join(['mlops-kit', 'runs', 'diff', d.then.name]))
+    return sheet_html(f'{d.now.name} against {d.then.name}', top, f'{about}{_metrics(d)}{notes}{_chapters(d)}{_pictures(d)}{_sources(d)}', _STYLE, heading)
 
 # %% ../nbs/25_diffpage.ipynb #ef765ab6
 def difference_dict(

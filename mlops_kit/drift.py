@@ -11,6 +11,7 @@ from pandas.api import types
 from .project import InputError, nearest
 from .show import html_table
 from .signature import name_of
+from .style import role, styled
 from .tables import _days, _plain
 
 # %% ../nbs/41_drift.ipynb #720821fd
@@ -290,6 +291,7 @@ def same_season(
     return table.iloc[np.sort(np.concatenate(rows))]
 
 # %% ../nbs/41_drift.ipynb #e44e21be
+@styled
 def _plot(self:Drift,
     most:int=20, # Columns to show, the largest first
 ):
@@ -297,8 +299,9 @@ def _plot(self:Drift,
     import matplotlib.pyplot as plt
     shown = self.columns.sort_values('size', ascending=False).head(most)[::-1]
     _,ax = plt.subplots(figsize=(5, .7+.22*len(shown)))
-    ax.barh([str(c)[:40] for c in shown.index], shown['size'], color=['C3' if d else '.8' for d in shown.drifted])
-    ax.axvline(self.least, color='.3', lw=1, ls=':')
+    ax.barh([str(c)[:40] for c in shown.index], shown['size'], color=[role('bad' if d else 'band') for d in shown.drifted])
+    ax.axvline(self.least, color=role('neutral'), lw=1, ls=':')
+    ax.set_yticks(range(len(shown)), [f'{str(c)[:40]}{": drifted" if d else ""}' for c,d in shown.drifted.items()])
     ax.set(xlabel='how far, in standard deviations or gains and losses of shares', xlim=(0, None))
     return ax
 

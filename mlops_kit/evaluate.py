@@ -14,6 +14,7 @@ from math import floor, log10
 from operator import itemgetter
 import numpy as np, pandas as pd
 from .project import InputError, nearest
+from .style import heat, on_heat, role, styled
 
 # %% ../nbs/24_evaluate.ipynb #f78f384a
 @dataclass(frozen=True)
@@ -317,12 +318,13 @@ def calibration(
     return out.assign(low=low, high=high, rows=rows).reset_index(drop=True)
 
 # %% ../nbs/24_evaluate.ipynb #20c28d0e
-BLUE,ORANGE = '#0072B2','#D55E00'
+BLUE,ORANGE = role('good'),role('bad')
 
 def _axes(ax, size):
     import matplotlib.pyplot as plt
     return ax or plt.subplots(figsize=size)[1]
 
+@styled
 def plot_calibration(
     y, # True labels or values
     pred, # As in `calibration`
@@ -333,13 +335,14 @@ def plot_calibration(
     "Draw what came true over what was predicted; on the diagonal predictions are honest"
     c,ax = calibration(y, pred, bins, labels),_axes(ax, (3.2, 3))
     values = are_values(y, pred)
-    ax.axline((c.predicted.mean(),)*2, slope=1, color='.7') if values else ax.plot([0, 1], [0, 1], color='.7')
+    ax.axline((c.predicted.mean(),)*2, slope=1, color=role('neutral'), lw=1, ls='--') if values else ax.plot([0, 1], [0, 1], '--', lw=1, color=role('neutral'))
     ax.errorbar(c.predicted, c.observed, [np.maximum(c.observed-c.low, 0), np.maximum(c.high-c.observed, 0)], fmt='o', ms=4, color=BLUE)
-    if values: ax.set(xlabel='predicted', ylabel='mean of what was true')
-    else: ax.set(xlabel='predicted probability', ylabel='share that came true')
+    if values: ax.set(xlabel='predicted', ylabel='true, on average (95%)')
+    else: ax.set(xlabel='predicted probability', ylabel='share that came true (95%)')
     return ax
 
 # %% ../nbs/24_evaluate.ipynb #5b1aedfe
+@styled
 def plot_confusion(
     y, # True labels
     pred, # Labels or probabilities
@@ -351,14 +354,15 @@ def plot_confusion(
     names = labels if labels is not None else _names(y, [_stack(y, pred, 'labels')], 'labels', None)
     y,(s,),k = _ready(y, [pred], 'accuracy', names)
     counts,ax = np.bincount(y*k+s[0], minlength=k*k).reshape(k, k),_axes(ax, (1.5+.35*k, 1+.35*k))
-    ax.imshow(counts, cmap='Blues')
+    heat(ax, counts)
     for (i,j),v in np.ndenumerate(counts):
-        if v: ax.text(j, i, v, ha='center', va='center', size=8, color='white' if v>counts.max()/2 else 'black')
-    ax.set(xticks=range(k), yticks=range(k), xticklabels=names, yticklabels=names, xlabel='predicted', ylabel='true')
+        if v: ax.text(j+.5, i+.5, v, ha='center', va='center', size=8, color=on_heat(v, counts.max()))
+    ax.set(xticklabels=names, yticklabels=names, xlabel='predicted (numbers: rows)', ylabel='true')
     if max(len(str(c)) for c in names)>3: ax.tick_params(axis='x', rotation=90)
     return ax
 
 # %% ../nbs/24_evaluate.ipynb #c48c2315
+@styled
 def plot_residuals(
     y, # True values
     pred, # Predicted values
@@ -368,7 +372,7 @@ def plot_residuals(
     y,(s,),_ = _ready(y, [pred], 'mae')
     ax = _axes(ax, (4, 2.5))
     ax.scatter(s[0], y-s[0], s=8, alpha=min(1, 5/len(y)**.4), color=BLUE, linewidths=0)
-    ax.axhline(0, color=ORANGE, lw=1)
+    ax.axhline(0, color=ORANGE, lw=1.2)
     ax.set(xlabel='predicted', ylabel='true − predicted')
     return ax
 

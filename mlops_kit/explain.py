@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import numpy as np, pandas as pd
 from .evaluate import BLUE, ORANGE, _axes
 from .project import InputError, need, nearest
+from .style import role, styled
 
 # %% ../nbs/24_explain.ipynb #4c9adf2e
 def _asked(known, rows, other, columns):
@@ -84,6 +85,7 @@ def explain(
     return Explanation(pd.DataFrame(np.mean(found, 0), index, columns), np.mean(base, 0), _scores(pred, whose), labels)
 
 # %% ../nbs/24_explain.ipynb #1eca5cb3
+@styled
 def plot_importance(
     why:Explanation,
     n:int=10, # How many columns
@@ -97,9 +99,9 @@ def plot_importance(
         v = why.values[c].to_numpy()
         ax.plot(v, -i+r.uniform(-.25, .25, len(v)), '.', ms=3, alpha=.5, color=BLUE)
         ax.plot([-np.abs(v).mean(), np.abs(v).mean()], [-i, -i], color=ORANGE, lw=2)
-    ax.axvline(0, color='.7', lw=1, zorder=0)
+    ax.axvline(0, color=role('neutral'), lw=1, zorder=0)
     unit = 'prediction' if why.label is None else 'probability'
-    ax.set(yticks=range(0, -len(top), -1), yticklabels=top, xlabel=f'contribution to the {unit} (bar: mean size)')
+    ax.set(yticks=range(0, -len(top), -1), yticklabels=top, xlabel=f'contribution to the {unit} (bar: mean size; a dot: one row)')
     return ax
 
 # %% ../nbs/24_explain.ipynb #0f07b462

@@ -14,6 +14,7 @@ from .evaluate import BLUE, ORANGE, Estimate
 from .project import InputError, nearest
 from .record import find_run, read_run_json
 from .show import html_table
+from .style import role, styled
 
 # %% ../nbs/25_gate.ipynb #9d90c400
 @dataclass(frozen=True)
@@ -149,19 +150,20 @@ def read_evaluation(
 def _forest(ax, checks, metric):
     far = 4*sorted(max(abs(c.difference.low), abs(c.difference.high)) for c in checks)[(len(checks)-1)//2] or 1
     for i,c in enumerate(checks):
-        d,colour = c.difference,BLUE if c.ok else ORANGE
-        if abs(d.value)<far: ax.errorbar(d.value, -i, xerr=[[max(d.value-d.low, 0)], [max(d.high-d.value, 0)]], fmt='o' if c.ok else 'X', capsize=3, color=colour)
+        d,colour,dot = c.difference,BLUE if c.ok else ORANGE,dict(fmt='o', ms=6) if c.ok else dict(fmt='X', ms=8)
+        if abs(d.value)<far: ax.errorbar(d.value, -i, xerr=[[max(d.value-d.low, 0)], [max(d.high-d.value, 0)]], color=colour, **dot)
         else: ax.annotate(f'{d.value:+.3g}', (np.sign(d.value)*far, -i), (np.sign(d.value)*far*.7, -i), va='center', ha='center', color=colour, arrowprops=dict(arrowstyle='->', color=colour))
     if any(abs(c.difference.value)>=far for c in checks): ax.set_xlim(-1.05*far, 1.05*far)
-    ax.axvline(0, color='.6', lw=1)
-    ax.set(xlabel=f'better than it by ({metric})')
+    ax.axvline(0, color=role('neutral'), lw=1)
+    ax.set(xlabel=f'better than it by ({metric}, 95%)')
     ax.locator_params(axis='x', nbins=5)
 
 def _bars(ax, checks):
     for i,c in enumerate(checks): ax.barh(-i, max(c.limit[0]/c.limit[1] if c.limit[1] else float(c.limit[0]>0)*2, .01), .5, color=BLUE if c.ok else ORANGE)
-    ax.axvline(1, color='.6', lw=1)
+    ax.axvline(1, color=role('neutral'), lw=1)
     ax.set(xlabel='rows that fail / rows that may')
 
+@styled
 def plot_gate(
     g:Gate,
 ): # The figure

@@ -12,6 +12,7 @@ from .drift import Drift, Reference, drift, persistent
 from .logs import Log
 from .package import Package
 from .project import InputError
+from .style import heat, on_heat, styled
 from .signature import RowsError, from_rows, from_table
 
 # %% ../nbs/42_monitor.ipynb #ffbc8bd8
@@ -151,6 +152,7 @@ def embedded(
     return replace(log, rows=log.rows.assign(embedding=pd.Series(found, log.rows.index, dtype=object)))
 
 # %% ../nbs/42_monitor.ipynb #64eca6a9
+@styled
 def _plot(self:Watch,
     most:int=20, # Columns to show, the furthest first
 ):
@@ -160,13 +162,14 @@ def _plot(self:Watch,
     sizes = sizes.loc[sizes.max(axis=1).sort_values(ascending=False).index[:most]].reindex(columns=[w.start for w in self.windows])
     _,ax = plt.subplots(figsize=(min(10, 2+.3*len(self.windows)), .9+.25*len(sizes)))
     top = max(.5, sizes.max().max())
-    image = ax.imshow(sizes.to_numpy(float), aspect='auto', cmap='Reds', vmin=0, vmax=top)
-    ax.figure.colorbar(image, label='size')
+    fields = heat(ax, sizes.to_numpy(float), top)
+    ax.figure.colorbar(fields, label='size', ticks=[0, top/2, top], format='%.1f')
     marks = [(x, sizes.index.get_loc(c)) for x,w in enumerate(self.windows) for c in w.called if c in sizes.index]
-    for x,y in marks: ax.plot(x, y, 'x', color='w' if sizes.iloc[y, x]>.6*top else 'k', ms=5)
+    for x,y in marks: ax.plot(x+.5, y+.5, 'x', color=on_heat(sizes.iloc[y, x], top), ms=5)
     shown = range(0, len(self.windows), -(-len(self.windows)//7))
-    ax.set_yticks(range(len(sizes)), [str(c)[:40] for c in sizes.index])
-    ax.set_xticks(list(shown), [f'{t:%m-%d}' if t.floor('D')==t else f'{t:%H:%M}' for t in (self.windows[i].start for i in shown)])
+    ax.set_yticks(np.arange(len(sizes))+.5, [str(c)[:40] for c in sizes.index])
+    ax.set_xticks(np.array(shown)+.5, [f'{t:%m-%d}' if t.floor('D')==t else f'{t:%H:%M}' for t in (self.windows[i].start for i in shown)])
+    ax.set_xlabel('start of the window (UTC); a cross: drifted')
     return ax
 
 Watch.plot = _plot

@@ -8,7 +8,7 @@ __all__ = ['field_schema', 'openapi', 'docs_page']
 # %% ../nbs/34_openapi.ipynb #9c698cd1
 import html, json
 from math import nextafter
-from .frame import SHARED
+from .frame import sheet_html, table_html, top_html
 from .project import kit_version
 from .signature import LARGEST, WHOLE, Signature, any_value
 
@@ -106,16 +106,13 @@ def openapi(
 
 # %% ../nbs/34_openapi.ipynb #82a670d3
 _STYLE = '''
-main{max-width:1040px;margin:0 auto;padding:8px 24px 64px}
-h1{font-size:30px;margin:24px 0 4px;font-weight:650;letter-spacing:-.01em;overflow-wrap:anywhere}h2{font-size:17px;margin:36px 0 10px}
-.meta{color:var(--mute);margin:0 0 20px}.two{display:grid;grid-template-columns:repeat(auto-fit,minmax(min(100%,380px),1fr));gap:20px}
+.sheet{max-width:1040px}.two{display:grid;grid-template-columns:repeat(auto-fit,minmax(min(100%,380px),1fr));gap:20px}.links{margin:0 0 20px}
 textarea{width:100%;height:320px;font:13px/1.5 var(--mono);color:var(--fg);background:var(--soft);border:1px solid var(--line);border-radius:6px;padding:12px 14px;tab-size:2;resize:vertical}
 #said{height:320px;overflow:auto;border:1px solid var(--line);white-space:pre-wrap;overflow-wrap:anywhere}#said.bad{border-color:light-dark(#b03a00,#ff9a6b)}
 .ask{display:flex;flex-wrap:wrap;gap:10px;align-items:center;margin:12px 0}
 button{font:inherit;font-weight:600;color:var(--bg);background:var(--link);border:0;border-radius:6px;padding:8px 20px;cursor:pointer}
 input{font:inherit;font-size:14px;color:var(--fg);background:var(--bg);border:1px solid var(--line);border-radius:6px;padding:7px 12px}
 label{font-weight:600;display:block;margin-bottom:6px}.hint{color:var(--mute);font-size:14px}
-.wide{overflow-x:auto}table{border-collapse:collapse;width:100%;font-size:15px}th{text-align:left;color:var(--mute);font-weight:600}th,td{padding:8px 16px 8px 0;border-bottom:1px solid var(--line);vertical-align:top}
 '''
 
 _SCRIPT = '''
@@ -135,11 +132,10 @@ $('form').onsubmit = async e => {
 '''
 
 # %% ../nbs/34_openapi.ipynb #4313a821
-def _rows(fields):
+def _fields(title, fields):
     e = html.escape
-    return ''.join(f'<tr><td><code>{e(f.name)}</code></td><td>{e(f.kind)}{" or missing" if f.nullable else ""}</td><td>{e(f.values)}</td><td>{e(f.about or "")}</td></tr>' for f in fields)
-
-def _fields(title, fields): return f'<h2>{title}</h2><div class="wide"><table><thead><tr><th>name<th>kind<th>values<th>meaning</thead><tbody>{_rows(fields)}</tbody></table></div>'
+    rows = [[f'<code>{e(f.name)}</code>', f'{e(f.kind)}{" or missing" if f.nullable else ""}', e(f.values), e(f.about or '')] for f in fields]
+    return f'<h2>{title}</h2>{table_html(["name", "kind", "values", "meaning"], rows, title)}'
 
 # %% ../nbs/34_openapi.ipynb #5523f17b
 def docs_page(
@@ -148,13 +144,13 @@ def docs_page(
     keys:bool=False, # Must a key be sent?
 )->str: # HTML
     "A page on which one can ask"
-    name,row = html.escape(signature.model),json.dumps(_example(signature), indent=2, ensure_ascii=False)
+    row = json.dumps(_example(signature), indent=2, ensure_ascii=False)
     if len(row)>4000: row = json.dumps(_example(signature), ensure_ascii=False) # A picture
     key = '<input id="key" type="password" placeholder="API key" aria-label="API key" autocomplete="off">' if keys else ''
     links = ' · '.join(f'<a href="{at}">{text}</a>' for at,text in (('/card', 'model card'), ('/openapi.json', 'OpenAPI'), ('/signature', 'signature'), ('/health', 'health'), ('/metrics', 'metrics')))
-    return f'''<!doctype html><html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width,initial-scale=1"><title>{name}</title><style>{SHARED}{_STYLE}</style></head>
-<body><main><h1>{name}</h1><p class="meta">{html.escape(signature.task)} · version {html.escape(version)} · {links}</p>
+    body = f'''<p class="links">{links}</p>
 <form><div class="two"><div><label for="body">POST /predict</label><textarea id="body" spellcheck="false">{html.escape(row)}</textarea></div><div><label for="said">Answer</label><pre id="said" tabindex="0" role="region" aria-label="Answer" aria-live="polite"></pre></div></div>
 <div class="ask"><button>Ask</button>{key}<span class="hint" id="state" role="status"></span></div></form>
-<p class="hint">The same from a terminal:</p><pre id="curl" tabindex="0"></pre>
-{_fields('What it is asked with', signature.inputs)}{_fields('What it answers', signature.outputs)}</main><script>{_SCRIPT}</script></body></html>'''
+<p class="hint">The same from a terminal:</p><pre id="curl" tabindex="0" role="region" aria-label="The same from a terminal"></pre>
+{_fields('What it is asked with', signature.inputs)}{_fields('What it answers', signature.outputs)}<script>{_SCRIPT}</script>'''
+    return sheet_html(signature.model, top_html(signature.model, f'ask the model ({signature.task}, version {version})'), body, _STYLE)

@@ -13,19 +13,14 @@ from hashlib import sha256
 from pathlib import Path
 from urllib.parse import quote
 from .cases import *
-from .frame import FRAME, SHARED, notebook_html, within
+from .frame import FRAME, PAGE, SHARED, notebook_html, top_html, within
 from .project import InputError, need
 
 # %% ../nbs/13_page.ipynb #16aa2f02
 _STYLE = '''
-.wide{max-width:1120px;margin:0 auto;padding:0 24px 64px}
-.top{display:flex;justify-content:space-between;align-items:center;gap:16px;padding:16px 0;color:var(--mute);font-size:14px}
-.top b{color:var(--fg)}
 button,input{font:inherit;font-size:14px;color:var(--fg);background:var(--bg);border:1px solid var(--line);border-radius:6px;padding:5px 12px;min-height:34px}
 button{cursor:pointer}button:hover{background:var(--soft)}
-h1{font-size:30px;line-height:1.2;margin:20px 0 8px;font-weight:650;letter-spacing:-.01em;text-wrap:balance}
-h2{font-size:17px;margin:36px 0 10px;font-weight:650}
-h1 i,.badge i{font-style:normal;color:var(--c)}
+h1{overflow-wrap:normal}.badge i{font-style:normal;color:var(--c)}
 .meta,.hint{color:var(--mute);font-size:14px;margin:4px 0}
 .typed{display:flex;gap:8px;align-items:start;margin:10px 0}.typed pre{flex:1;min-width:0;padding:7px 12px;white-space:pre-wrap;overflow-wrap:anywhere}
 .note{margin:14px 0;padding:10px 14px;border-left:3px solid var(--c);background:var(--soft);border-radius:0 6px 6px 0;font-size:14px}
@@ -66,7 +61,7 @@ table.all{width:100%;border-collapse:collapse;font-size:15px}
 .all .why{color:var(--mute);overflow-wrap:anywhere;width:44%}.all .why span{display:-webkit-box;-webkit-line-clamp:2;-webkit-box-orient:vertical;overflow:hidden}
 .all .name{width:28%}input[type=search]{width:250px}
 .badge{display:inline-block;white-space:nowrap;color:var(--c);background:color-mix(in srgb,var(--c) 12%,var(--bg));border-radius:4px;padding:1px 8px;font-size:14px;font-weight:600}
-@media(max-width:680px){.wide{padding:0 16px 48px}h1{font-size:25px}.all thead{display:none}.all,.all tbody{display:block}
+@media(max-width:680px){.all thead{display:none}.all,.all tbody{display:block}
 .all tr{display:grid;grid-template-columns:1fr auto auto;gap:2px 12px;padding:12px 0;border-bottom:1px solid var(--line)}.all tr[hidden]{display:none}
 .all td{border:0;padding:0}.all .name{grid-column:1/4;grid-row:1}.all .why{grid-column:1/4;font-size:14px}.all .name,.all .why{width:auto}.all .why span{-webkit-line-clamp:3}.all .num .meter{display:none}
 .all .num{font-size:14px;color:var(--mute)}input[type=search]{width:100%}}
@@ -119,7 +114,7 @@ def _ticks(total):
 
 def _tick(t): return f'{t:g} s' if t<60 or t%60 else f'{t/60:g} min' if t<3600 else f'{t/3600:g} h'
 
-_TIMELINE = '''{% set total = lanes.total %}<svg role="img" width="100%" height="{{ lanes.n*30+22 }}" aria-label="Timeline of {{ lanes.n }} workers: the table below has the same times">
+_TIMELINE = '''{% set total = lanes.total %}<svg role="group" width="100%" height="{{ lanes.n*30+22 }}" aria-label="Timeline of {{ lanes.n }} workers: the table below has the same times">
 {% for t in lanes.ticks %}<line class="rule" x1="{{ 100*t/total }}%" x2="{{ 100*t/total }}%" y1="0" y2="{{ lanes.n*30 }}"/>
 {% if t<0.93*total %}<text x="{{ 100*t/total }}%" dx="3" y="{{ lanes.n*30+15 }}">{{ t|tick }}</text>{% endif %}{% endfor %}
 {% for w in range(lanes.n) %}<text x="-8" y="{{ w*30+19 }}" text-anchor="end">{{ w+1 }}</text>{% endfor %}
@@ -252,8 +247,8 @@ route()
 # %% ../nbs/13_page.ipynb #645976d7
 _PAGE = '''<!doctype html><html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width,initial-scale=1">
 <meta http-equiv="Content-Security-Policy" content="default-src 'none'; script-src 'sha256-{{ hash }}'; style-src 'unsafe-inline'; img-src data:; font-src data:; media-src data:; base-uri 'none'; form-action 'none'">
-<title>{{ verdict }} - {{ project }}</title><style id="_shared">{{ shared }}</style><style>{{ style }}</style><style id="_frame" media="not all">{{ frame }}</style></head>
-<body><div class="wide"><header class="top"><span><b>{{ project }}</b> &nbsp;notebook report</span><button id="_theme">Dark</button></header>
+<title>{{ verdict }} - {{ project }}</title><style id="_shared">{{ shared }}</style><style>{{ page }}{{ style }}</style><style id="_frame" media="not all">{{ frame }}</style></head>
+<body><div class="sheet">{{ top }}
 {% include 'all' %}{% include 'case' %}</div><script>{{ script }}</script></body></html>'''
 
 def _shown(v):
@@ -315,7 +310,8 @@ def page_html(
     bodies = {r['name']:Markup(_json(h)) if (h := notebook_html(r, suite['root'])) else '' for r in rs}
     lanes,found = _lanes(suite),counts(suite)
     most = [max([r.get(k) or 0 for r in rs] or [0]) or 1 for k in ('seconds', 'peak_memory_mb')]
-    raw = {k:Markup(v) for k,v in dict(shared=SHARED, style=_STYLE, frame=FRAME, script=_SCRIPT).items()}
+    top = top_html(Path(suite['root']).name, 'notebook report', more='<button id="_theme">Dark</button>')
+    raw = {k:Markup(v) for k,v in dict(shared=SHARED, page=PAGE, style=_STYLE, frame=FRAME, script=_SCRIPT, top=top).items()}
     return env.get_template('page').render(suite=suite, rs=rs, bodies=bodies, counts=found, lanes=lanes, most=most, worst=next(iter(found), 'passed'),
         names=''.join(r['name'] for r in rs), verdict=verdict(suite), project=Path(suite['root']).name, meta=_meta(suite, rs), notes=suite.get('notes') or [],
         timeline=Markup(env.get_template('timeline').render(lanes=lanes)), hash=base64.b64encode(sha256(_SCRIPT.encode()).digest()).decode(), **raw)

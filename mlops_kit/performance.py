@@ -19,6 +19,7 @@ from .monitor import began, windows_of
 from .project import InputError, nearest
 from .signature import load_signature, name_of
 from .slices import score_slices, slice_masks
+from .style import role, styled
 
 # %% ../nbs/43_performance.ipynb #1838fa41
 @dataclass
@@ -288,6 +289,7 @@ def _bars(ax, windows, which, **kw):
     down,up = [max(0, e.value-e.low) for e in found],[max(0, e.high-e.value) for e in found]
     ax.errorbar([w.start for w in windows], [e.value for e in found], [down, up], fmt='o', ms=4, **kw)
 
+@styled
 def _plot(self:Performance,
     ax=None, # Axes to draw on
 ):
@@ -295,14 +297,14 @@ def _plot(self:Performance,
     import matplotlib.pyplot as plt
     from matplotlib.dates import AutoDateLocator, ConciseDateFormatter
     ax = ax or plt.subplots(figsize=(7, 2.6))[1]
-    if self.expected: ax.axhspan(self.expected.low, self.expected.high, color='.88', label='expected')
-    if self.believed: _bars(ax, [w for w in self.windows if w.estimated and not w.score], 'estimated', color='.5', mfc='w', label='probably')
+    if self.expected: ax.axhspan(self.expected.low, self.expected.high, color=role('band'), lw=0, label='expected')
+    if self.believed: _bars(ax, [w for w in self.windows if w.estimated and not w.score], 'estimated', color=role('neutral'), mfc='w', label='probably')
     _bars(ax, self.scored, 'score', color=BLUE, label='known')
-    if self.since is not None: ax.axvline(self.since, color=ORANGE, label='worse since')
+    if self.since is not None: ax.axvline(self.since, color=ORANGE, zorder=0, label='worse since')
     ax.xaxis.set_major_locator(at := AutoDateLocator(maxticks=8))
     ax.xaxis.set_major_formatter(ConciseDateFormatter(at))
-    ax.set(ylabel=self.metric)
-    if ax.get_legend_handles_labels()[1]: ax.legend(frameon=False, ncols=4, loc='lower left', bbox_to_anchor=(0, 1))
+    ax.set(ylabel=f'{self.metric} (95%)', xlabel='start of the window (UTC)')
+    if ax.get_legend_handles_labels()[1]: ax.legend(ncols=4, loc='lower left', bbox_to_anchor=(0, 1))
     return ax
 
 Performance.plot = _plot

@@ -15,6 +15,7 @@ from .params import read_params
 from .plan import declared, find_notebooks, plan, read_stages
 from .project import InputError, find_root, settings
 from .runs import Suite
+from .style import PAPER, role
 
 # %% ../nbs/50_pipeline.ipynb #9e068065
 @dataclass
@@ -119,10 +120,11 @@ def rails(
     return {n:r.ljust(width) for n,r in rows.items()}
 
 # %% ../nbs/50_pipeline.ipynb #120df8aa
-_STYLE = """
-svg{font:14px system-ui,sans-serif} text{fill:#1f2328} .why{fill:#59636e;font-size:12px} path{fill:none;stroke:#8c959f;stroke-width:2}
-.changed{fill:#bc4c00;stroke:#bc4c00} .follows{fill:#fff;stroke:#bc4c00} .unchanged{fill:#fff;stroke:#1a7f37}
-@media (prefers-color-scheme: dark){text{fill:#e6edf3} .why{fill:#9198a1} .follows,.unchanged{fill:#0d1117} .changed{fill:#f0883e} .changed,.follows{stroke:#f0883e} .unchanged{stroke:#3fb950}}"""
+def _inks(i):
+    bg,fg,mute = (PAPER[k][i] for k in ('bg', 'fg', 'mute'))
+    return f'text{{fill:{fg}}}.why{{fill:{mute}}}path{{stroke:{role("neutral", i)}}}.changed{{fill:{role("bad", i)};stroke:{role("bad", i)}}}.follows{{fill:{bg};stroke:{role("bad", i)}}}.unchanged{{fill:{bg};stroke:{role("good", i)}}}'
+
+_STYLE = f'svg{{font:14px system-ui,sans-serif}}.why{{font-size:12px}}path{{fill:none;stroke-width:2}}{_inks(0)}@media (prefers-color-scheme: dark){{{_inks(1)}}}'
 _WIDE,_HIGH = 26,46
 
 def _short(text, most=96): return text if len(text)<=most else f'{text[:most-1]}…'

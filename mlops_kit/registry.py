@@ -16,6 +16,7 @@ from uuid import uuid4
 from .package import SUMS, load_package, verify_package
 from .project import InputError, KitError, MachineError, nearest, need
 from .show import html_table
+from .style import role, styled
 
 # %% ../nbs/32_registry.ipynb #01d2f45c
 ALIASES = 'champion', 'challenger'
@@ -433,7 +434,7 @@ Registry.lineage = _lineage
 
 # %% ../nbs/32_registry.ipynb #df36d328
 _STEPS = 'data', 'commit', 'run', 'version', 'deployed'
-_COLOURS = dict(champion='C2', challenger='C1', retired='.8')
+_COLOURS = {k:role(k) for k in ('champion', 'challenger')} | dict(retired=role('band'))
 
 def _stops(row, step):
     v = row[step]
@@ -444,6 +445,7 @@ def _next(row, step): return next((s for s in _STEPS[_STEPS.index(step)+1:] if _
 def _short_name(step, text, row): return f'{text} {row["is"]}'.strip() if step=='version' else text[:10] if step in ('data', 'commit') else text[-28:]
 
 # %% ../nbs/32_registry.ipynb #9346ee99
+@styled
 def plot_lineage(
     rows:list, # From `Registry.lineage`
 ): # The figure
@@ -456,10 +458,10 @@ def plot_lineage(
     named = set()
     for r in sorted(rows, key=lambda r: r['is']=='champion'): # It is drawn over the others
         stops = [(s, t) for s in _STEPS for t in _stops(r, s)]
-        colour = _COLOURS.get(r['is'], 'C0')
+        colour = _COLOURS.get(r['is'], role('purple'))
         for (s,t),(u,v) in [(a, b) for a in stops for b in stops if _next(r, a[0])==b[0]]: ax.plot(*zip(at(s, t), at(u, v)), color=colour, lw=1.5, zorder=1)
         for s,t in stops:
-            ax.scatter(*at(s, t), s=90, color=colour if s=='version' else '.5', zorder=2)
+            ax.scatter(*at(s, t), s=90, color=colour if s=='version' else role('neutral'), zorder=2)
             if (s, t) not in named: ax.annotate(_short_name(s, t, r), at(s, t), (0, 8), textcoords='offset points', ha='center', fontsize=8)
             named.add((s, t))
     ax.set(xticks=range(len(_STEPS)), xticklabels=_STEPS, yticks=[], xlim=(-.5, len(_STEPS)-.5), ylim=(most-.5, -.8))

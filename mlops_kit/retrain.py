@@ -30,6 +30,7 @@ from .project import InputError, KitError, MachineError, find_root, settings, wr
 from .record import GOOD, new_run
 from .registry import Registry
 from .signature import from_table, name_of
+from .style import role, styled
 from .tables import read_table, write_table
 
 # %% ../nbs/49_retrain.ipynb #82d7a5af
@@ -555,8 +556,8 @@ def retrain(
     return a
 
 # %% ../nbs/49_retrain.ipynb #550acf4c
-_MARKS = {'left':('o', '.8'), 'promoted':('o', 'C2'), 'kept':('o', 'C2'), 'refused':('X', 'C3'), 'failed':('s', 'C3'), 'rolled back':('<', 'C3'), 'on trial':('o', 'C1'),
-    'waits':('o', 'C1'), 'overtaken':('X', '.5'), None:('s', 'C1')}
+_MARKS = {'left':('.', 'neutral'), 'promoted':('o', 'champion'), 'kept':('D', 'champion'), 'refused':('X', 'bad'), 'failed':('s', 'bad'), 'rolled back':('<', 'bad'), 'on trial':('o', 'purple'),
+    'waits':('D', 'purple'), 'overtaken':('X', 'neutral'), None:('s', 'purple')}
 
 def _lines(ax, labelled, metric, every, few):
     for v in labelled.rows.version.unique(): # By time
@@ -564,9 +565,10 @@ def _lines(ax, labelled, metric, every, few):
         if not p.scored: continue
         t,said = [w.start+length_of(every)/2 for w in p.scored],[w.score for w in p.scored]
         far = [[e.value-e.low for e in said], [e.high-e.value for e in said]]
-        ax.errorbar(t, [e.value for e in said], yerr=far, marker='o', ms=4, capsize=2, label=f'version {v}')
-    ax.set_ylabel(metric)
+        ax.errorbar(t, [e.value for e in said], yerr=far, marker='o', ms=4, label=f'version {v}')
+    ax.set_ylabel(f'{metric} (95%)')
 
+@styled
 def plot_story(
     tried:list, # From `attempts`
     labelled:Labelled=None, # As from `join_labels`; without it there are no scores
@@ -579,15 +581,15 @@ def plot_story(
     from matplotlib.dates import ConciseDateFormatter, AutoDateLocator
     fig,(top,ax) = plt.subplots(2, 1, figsize=(9, 4.2), sharex=True, height_ratios=[3, 1.2], layout='constrained')
     if labelled is not None and len(labelled.rows): _lines(top, labelled, metric, every, few)
-    if top.get_legend_handles_labels()[0]: top.legend(fontsize=8, ncols=4, frameon=False)
+    if top.get_legend_handles_labels()[0]: top.legend(ncols=4, loc='lower left', bbox_to_anchor=(0, 1))
     for outcome in dict.fromkeys(a.outcome for a in tried):
         these = [_moment(a.now, 'now') for a in tried if a.outcome==outcome]
-        mark,colour = _MARKS[outcome]
+        mark,colour = _MARKS[outcome][0],role(_MARKS[outcome][1])
         ax.plot(these, [0]*len(these), mark, color=colour, ms=8, mfc='none' if outcome in OPEN else colour, label=outcome or 'interrupted')
     for a in (a for a in tried if a.version): ax.annotate(f'{a.version}', (_moment(a.now, 'now'), 0), (0, 9), textcoords='offset points', ha='center', fontsize=8)
     ax.set(yticks=[], ylim=(-.6, 1.6), ylabel='versions')
-    if tried: ax.legend(fontsize=8, ncols=9, loc='upper center', bbox_to_anchor=(.5, -.45), frameon=False, handletextpad=.1)
-    where = AutoDateLocator()
+    if tried: ax.legend(ncols=5, loc='upper center', bbox_to_anchor=(.5, -.45), handletextpad=.1)
+    where = AutoDateLocator(maxticks=9)
     ax.xaxis.set(major_locator=where, major_formatter=ConciseDateFormatter(where))
     for s in ('left', 'right', 'top'): ax.spines[s].set_visible(False)
     plt.close(fig)

@@ -10,6 +10,7 @@ import numpy as np, pandas as pd
 from pandas.api import types
 from .contracts import features
 from .project import InputError
+from .style import role, styled
 from .tables import _plain
 
 # %% ../nbs/19_shifts.ipynb #2f8b7da8
@@ -43,6 +44,7 @@ def shifts(
     return res.sort_values(others[-1][0], ascending=False)
 
 # %% ../nbs/19_shifts.ipynb #a518d063
+@styled
 def plot_shifts(
     found, # From `shifts`
     most:int=20, # Features to show, the furthest first
@@ -51,8 +53,8 @@ def plot_shifts(
     import matplotlib.pyplot as plt
     found = found.head(most)[::-1]
     _,ax = plt.subplots(figsize=(5, .7+.22*len(found)))
-    ax.barh(range(len(found)), found.chance, color='.87', label='by chance')
+    ax.barh(range(len(found)), found.chance, color=role('band'), label='by chance')
     for k in found.columns.drop('chance'): ax.plot(found[k], range(len(found)), 'o', ms=5, label=k)
     ax.set(xlabel='rows that would have to change group, as a share', yticks=range(len(found)), yticklabels=[str(n)[:40] for n in found.index], xlim=(0, None))
-    ax.legend(fontsize=8, loc='upper left', bbox_to_anchor=(1, 1))
+    ax.legend(loc='upper left', bbox_to_anchor=(1, 1))
     return ax

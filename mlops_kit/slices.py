@@ -11,6 +11,7 @@ from keyword import iskeyword
 import numpy as np, pandas as pd
 from .evaluate import BLUE, FEW, LEAST, METRICS, ORANGE, _axes, _draws, _enough, _interval, _names, _ready, _stack, _units, _verdict, compare, scores
 from .project import InputError, nearest
+from .style import role, styled
 
 # %% ../nbs/24_slices.ipynb #4c5a9e85
 def _plain(mask): return mask.astype('boolean').fillna(False).to_numpy(bool)
@@ -91,6 +92,7 @@ def _judged(y, pred, mask, metric, against, n, seed, tie, labels, groups):
     return line | dict(against=both.verdict)
 
 # %% ../nbs/24_slices.ipynb #18ac1783
+@styled
 def plot_slices(
     table:pd.DataFrame, # As from `score_slices`
     overall, # The `Estimate` over all rows
@@ -100,12 +102,12 @@ def plot_slices(
     t = table[table.low.notna()].iloc[::-1]
     ax = _axes(ax, (5, .8+.32*max(len(t), 1)))
     value,spots = t[t.columns[2]],range(len(t))
-    ax.axvspan(overall.low, overall.high, color='.9')
-    ax.axvline(overall.value, color='.5', lw=1)
+    ax.axvspan(overall.low, overall.high, color=role('band'), lw=0)
+    ax.axvline(overall.value, color=role('neutral'), lw=1)
     for i,v,low,high,verdict in zip(spots, value, t.low, t.high, t.verdict):
-        ax.errorbar(v, i, xerr=[[max(v-low, 0)], [max(high-v, 0)]], fmt='o', capsize=3, color=ORANGE if verdict=='worse' else BLUE)
+        ax.errorbar(v, i, xerr=[[max(v-low, 0)], [max(high-v, 0)]], fmt='X' if verdict=='worse' else 'o', ms=8 if verdict=='worse' else 6, color=ORANGE if verdict=='worse' else BLUE)
     names = [f'{s} ({rows:,})' for s,rows in zip(t.slice, t.rows)]
-    ax.set(yticks=list(spots), yticklabels=names, ylim=(-.5, max(len(t), 1)-.5), xlabel=f'{t.columns[2]} (grey: all rows)')
+    ax.set(yticks=list(spots), yticklabels=names, ylim=(-.5, max(len(t), 1)-.5), xlabel=f'{t.columns[2]} (grey: all rows; cross: worse)')
     ax.locator_params(axis='x', nbins=5)
     return ax
 

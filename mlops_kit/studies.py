@@ -15,9 +15,10 @@ from socketserver import ThreadingMixIn
 from .project import InputError, MachineError, find_root, nearest, need
 from .space import _optuna
 from .study import _feasible, _stored, best_trial
+from .style import RAMP, role, styled
 
 # %% ../nbs/24_studies.ipynb #65a664ee
-_INK = dict(COMPLETE='C0', PRUNED='.6', FAIL='C3', RUNNING='C2')
+_INK = dict(COMPLETE=role('blue'), PRUNED=role('neutral'), FAIL=role('purple'), RUNNING=role('green'))
 
 def _objectives(study): return study.metric_names or ['value', 'second value'][:len(study.directions)]
 
@@ -33,6 +34,7 @@ def _single(study):
     return _objectives(study)[0],study.directions[0].name=='MAXIMIZE',best_trial(study)
 
 
+@styled
 def plot_history(
     study, # With one objective
 )->'Axes':
@@ -42,12 +44,13 @@ def plot_history(
     kept = [t for t in done if _feasible(t)]
     best = [t for i,t in enumerate(kept) if all((t.value>o.value) if up else (t.value<o.value) for o in kept[:i])]
     ax.plot([t.number for t in done], [t.value for t in done], 'o', ms=4, color=_INK['COMPLETE'], label='trial')
-    ax.step([t.number for t in best]+[study.trials[-1].number], [t.value for t in best]+[best[-1].value], where='post', color='C1', label='best so far')
+    ax.step([t.number for t in best]+[study.trials[-1].number], [t.value for t in best]+[best[-1].value], where='post', color=role('orange'), label='best so far')
     ax.set(xlabel='trial', ylabel=name)
     ax.legend()
     return ax
 
 # %% ../nbs/24_studies.ipynb #ac5c257a
+@styled
 def plot_trials(
     study, # With one objective, whose trials reported
 )->'Axes':
@@ -56,13 +59,14 @@ def plot_trials(
     ax = _axes()
     for t in study.trials:
         stopped,steps = t.state.name=='PRUNED',sorted(t.intermediate_values.items())
-        if steps: ax.plot(*zip(*steps), color=_INK.get(t.state.name), lw=1, marker='x' if stopped else None, markevery=[-1])
-    ax.plot(*zip(*sorted(best.intermediate_values.items())), color='C1', lw=2, label=f'best: trial {best.number}')
+        if steps: ax.plot(*zip(*steps), color=_INK.get(t.state.name), lw=1, alpha=.6, marker='x' if stopped else None, markevery=[-1])
+    ax.plot(*zip(*sorted(best.intermediate_values.items())), color=role('orange'), lw=2, label=f'best: trial {best.number}')
     ax.set(xlabel='epoch', ylabel=name)
     ax.legend()
     return ax
 
 # %% ../nbs/24_studies.ipynb #15b23d39
+@styled
 def plot_timeline(
     study, # Any
 )->'Axes':
@@ -73,14 +77,15 @@ def plot_timeline(
     ax,first,now = _axes(height=1+.09*len(begun)),min(t.datetime_start for t in begun),datetime.now()
     for t in begun:
         since,took = [(b-a).total_seconds() for a,b in ((first, t.datetime_start), (t.datetime_start, t.datetime_complete or now))]
-        ax.barh(t.number, took, left=since, color=_INK.get(t.state.name, '.8'))
+        ax.barh(t.number, took, left=since, color=_INK.get(t.state.name, role('band')))
     seen = dict.fromkeys(t.state.name for t in begun)
-    ax.legend(handles=[Patch(color=_INK.get(s, '.8'), label=s.lower()) for s in seen])
+    ax.legend(loc='upper left', bbox_to_anchor=(1, 1), handles=[Patch(color=_INK.get(s, role('band')), label=s.lower()) for s in seen])
     ax.set(xlabel='seconds since the first', ylabel='trial')
     ax.invert_yaxis()
     return ax
 
 # %% ../nbs/24_studies.ipynb #e4a221d7
+@styled
 def plot_importances(
     study, # With one objective and two complete trials or more
 )->'Axes':
@@ -90,13 +95,14 @@ def plot_importances(
     if len(_finished(study, 'COMPLETE'))<2: raise InputError(f'study {study.study_name} has less than two complete trials')
     found = optuna.importance.get_param_importances(study, evaluator=optuna.importance.FanovaImportanceEvaluator(seed=0))
     ax = _axes(height=.6+.3*len(found))
-    ax.barh([*found][::-1], [*found.values()][::-1], color='C0')
+    ax.barh([*found][::-1], [*found.values()][::-1], color=role('blue'))
     ax.set(xlabel='share of the variance', xlim=(0,1))
     return ax
 
 # %% ../nbs/24_studies.ipynb #07916d0a
 def _scale(t, key): return 'log' if getattr(t.distributions[key], 'log', False) else 'linear'
 
+@styled
 def plot_slices(
     study, # With one objective
 )->'Axes': # One for each parameter of the best trial
@@ -107,7 +113,7 @@ def plot_slices(
         for state,mark in dict(PRUNED='x', COMPLETE='o').items():
             some = [t for t in _finished(study, state) if k in t.params]
             ax.plot([t.params[k] for t in some], [t.value for t in some], mark, color=_INK[state], ms=4)
-        ax.plot(best.params[k], best.value, 'o', color='C1')
+        ax.plot(best.params[k], best.value, 'o', color=role('orange'))
         ax.set(xlabel=k.split('.')[-1], xscale=_scale(best, k))
     axs[0].set_ylabel(name)
     return axs
@@ -120,20 +126,22 @@ def _heights(trials, key):
     f = np.log if d.log else float
     return {t.number:(f(t.params[key])-f(d.low))/(f(d.high)-f(d.low)) for t in trials if key in t.params},(f'{d.low:.3g}',f'{d.high:.3g}')
 
+def _shade(share): return RAMP[2+int(share*(len(RAMP)-2))][0]
+
+@styled
 def plot_parallel(
     study, # With one objective
 )->'Axes':
     "Each complete trial as a line through its parameters"
-    import matplotlib.pyplot as plt
     name,up,_ = _single(study)
     trials = sorted(_finished(study, 'COMPLETE'), key=lambda t: (_feasible(t), t.value if up else -t.value))
     keys = list(dict.fromkeys(k for t in trials for k in t.params))
     ax,columns = _axes(1.5*len(keys)+1, 3),{k:_heights(trials, k) for k in keys}
     for i,t in enumerate(trials):
         points = [(x, columns[k][0][t.number]) for x,k in enumerate(keys) if k in t.params]
-        ax.plot(*zip(*points), color=plt.cm.Blues((i+1)/len(trials)) if i<len(trials)-1 else 'C1', lw=1 if i<len(trials)-1 else 2.5)
+        ax.plot(*zip(*points), color=_shade(i/len(trials)) if i<len(trials)-1 else role('orange'), lw=1 if i<len(trials)-1 else 2.5)
     for x,k in enumerate(keys):
-        ax.axvline(x, color='.7', lw=.8, zorder=0)
+        ax.axvline(x, color=role('neutral'), lw=.8, zorder=0)
         for y,end in enumerate(columns[k][1]): ax.text(x, y*1.06-.03, end, ha='center', va='bottom' if y else 'top', size='small')
     ax.set(xticks=range(len(keys)), xticklabels=[k.split('.')[-1] for k in keys], yticks=[], ylim=(-.12,1.12), title=f'darker: better {name}; orange: the best')
     ax.tick_params(axis='x', length=0, pad=10)
@@ -141,6 +149,7 @@ def plot_parallel(
     return ax
 
 # %% ../nbs/24_studies.ipynb #99396072
+@styled
 def plot_front(
     study, # With two objectives
 )->'Axes':
@@ -148,8 +157,8 @@ def plot_front(
     if len(study.directions)!=2: raise InputError(f'study {study.study_name} has {len(study.directions)} objectives; a front is drawn for two')
     ax,front = _axes(4.5, 3.5),sorted(study.best_trials, key=lambda t: t.values[0])
     done = _finished(study, 'COMPLETE')
-    ax.plot(*zip(*(t.values for t in done)), 'o', color='.7', ms=4, label='trial')
-    ax.plot(*zip(*(t.values for t in front)), 'o-', color='C1', label='front')
+    ax.plot(*zip(*(t.values for t in done)), 'o', color=role('neutral'), ms=4, label='trial')
+    ax.plot(*zip(*(t.values for t in front)), 'o-', color=role('orange'), label='front')
     for t in front[:15 if len(front)<=15 else 0]: ax.annotate(t.number, t.values, textcoords='offset points', xytext=(5,4), size='small')
     better = ['lower' if d.name=='MINIMIZE' else 'higher' for d in study.directions]
     names = _objectives(study)

@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 import numpy as np, pandas as pd
 from .evaluate import BLUE, ORANGE, Comparison, _axes, _enough, _interval, _ready, _resamples, _verdict, are_values
 from .project import InputError, nearest
+from .style import role, styled
 
 # %% ../nbs/24_thresholds.ipynb #4a445494
 _PRICES = dict(act=dict(missed=1., false_alarm=1.), ask=dict(wrong=1., ask=1.), margin=dict(under=1., over=1.))
@@ -89,6 +90,7 @@ def choose_cut(
     return cut if cut.judge(y, pred, groups=groups).verdict=='better' else replace(cut, at=_USUAL[kind])
 
 # %% ../nbs/24_thresholds.ipynb #51344810
+@styled
 def plot_cut(
     cut:Cut,
     y, # True labels or values
@@ -99,8 +101,8 @@ def plot_cut(
     truth,(s,),_ = _ready(y, [pred], 'mae' if cut.kind=='margin' else 'log_loss', cut.labels)
     c,ax = _curve(cut.kind, truth, s[0], cut.prices),_axes(ax, (4.5, 2.5))
     ax.plot(c.cut, c.cost, color=BLUE)
-    ax.axvline(_USUAL[cut.kind], color='.6', ls=':', label='usual')
-    ax.axvline(cut.at, color=ORANGE, lw=1, label='chosen')
-    ax.set(xlabel=_CALLED[cut.kind], ylabel='cost of a row', ylim=(0, None))
+    ax.axvline(_USUAL[cut.kind], color=role('neutral'), ls=':', label='usual')
+    ax.axvline(cut.at, color=ORANGE, lw=1.2, label='chosen')
+    ax.set(xlabel=_CALLED[cut.kind], ylabel='cost of a row (as priced)', ylim=(0, None))
     ax.legend()
     return ax

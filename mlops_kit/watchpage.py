@@ -10,12 +10,12 @@ from html import escape
 from pathlib import Path
 import numpy as np, pandas as pd
 from .drift import Reference, _dates, _names, _values
-from .evaluate import ORANGE
-from .frame import SHARED, figure_html
+from .frame import figure_html, scroll_html, sheet_html, table_html, top_html
 from .logs import Log
 from .monitor import Watch
 from .performance import Performance
 from .project import MachineError, whole
+from .style import role, styled
 
 # %% ../nbs/46_watchpage.ipynb #34955449
 def _plot_numbers(was, s, ax):
@@ -24,15 +24,15 @@ def _plot_numbers(was, s, ax):
     low,high = np.quantile(np.concatenate([was.x, y]), [.005, .995])
     bins = np.linspace(low, high if high>low else low+1, 25)
     def show(x): return pd.to_datetime(x, unit='D') if was.is_date else x
-    for x,kw in ((was.x, dict(color='.75', label='then')), (y, dict(histtype='step', color=ORANGE, lw=1.5, label='now'))):
+    for x,kw in ((was.x, dict(color=role('band'), label='then')), (y, dict(histtype='step', color=role('orange'), lw=1.5, label='now'))):
         if len(x): ax.hist(show(x), bins=show(bins), weights=np.full(len(x), 1/len(x)), **kw)
 
 def _plot_names(was, s, ax, most=8):
     now,then = _names(s, was.is_date).value_counts(normalize=True),was.counts/max(1, was.counts.sum())
     both = pd.DataFrame(dict(then=then, now=now)).fillna(0)
     both = both.loc[both.max(axis=1).sort_values(ascending=False).index[:most]].iloc[::-1]
-    ax.barh(range(len(both)), both.then, height=.8, color='.75', label='then')
-    ax.barh(range(len(both)), both.now, height=.4, color=ORANGE, label='now')
+    ax.barh(range(len(both)), both.then, height=.8, color=role('band'), label='then')
+    ax.barh(range(len(both)), both.now, height=.4, color=role('orange'), label='now')
     ax.set_yticks(range(len(both)), [f'{n[:18]}…' if len(n)>18 else n for n in map(str, both.index)])
 
 def _plot_embedding(was, s, ax):
@@ -41,13 +41,14 @@ def _plot_embedding(was, s, ax):
     p = [part.compare(pd.Series(c))[1]['p'] for part,c in zip(was.parts, z.T)]
     i,j = sorted(np.argsort(p, kind='stable')[:2]) if len(p)>1 else (0, 0)
     low,high = np.quantile(np.concatenate([was.z, z]), [.005, .995], axis=0)
-    for x,kw in ((was.z, dict(color='.75', label='then')), (z[:2000], dict(color=ORANGE, alpha=.6, label='now'))): ax.scatter(x[:,i], x[:,j], s=4, lw=0, **kw)
+    for x,kw in ((was.z, dict(color=role('band'), label='then')), (z[:2000], dict(color=role('orange'), alpha=.6, label='now'))): ax.scatter(x[:,i], x[:,j], s=4, lw=0, **kw)
     for set_lim,k in ((ax.set_xlim, i), (ax.set_ylim, j)): set_lim(low[k]-.5, high[k]+.5)
-    ax.set(xticks=[], yticks=[])
+    ax.set(xticks=[], yticks=[], xlabel=f'component {i+1}', ylabel=f'component {j+1}')
 
 # %% ../nbs/46_watchpage.ipynb #3ee29229
 _DRAWN = dict(category=_plot_names, embedding=_plot_embedding)
 
+@styled
 def plot_column(
     reference:Reference,
     column:str, # One that the reference has
@@ -59,7 +60,7 @@ def plot_column(
     ax,was = ax or plt.subplots(figsize=(3, 2))[1],reference.columns[column]
     s = values if was.kind=='embedding' else _values(_dates(values) if was.is_date else values)
     _DRAWN.get(was.kind, _plot_numbers)(was, s, ax)
-    ax.set_title(str(column)[:40], fontsize='medium')
+    ax.set_title(str(column)[:40])
     if was.kind!='embedding': (ax.set_xlabel if was.kind=='category' else ax.set_ylabel)('share of rows')
     ax.margins(x=.02)
     return ax
@@ -97,23 +98,15 @@ def odd_rows(
     shown = rows.iloc[np.argsort(-odd, kind='stable')[:20*n]][[*front, *rest]]
     return shown[~shown.drop(columns=['time', 'id']).astype(str).duplicated()].head(n) # What was asked twice tells no more
 
-# %% ../nbs/46_watchpage.ipynb #87928d01
-_STYLE = '''main{max-width:1100px;margin:0 auto;padding:24px}h1{font-size:26px;margin:8px 0 0}h2{font-size:19px;margin:36px 0 10px}
-.mute{color:var(--mute)}.say{font-size:18px;margin:10px 0;padding:10px 14px;background:var(--soft);border-left:4px solid var(--c,var(--line));border-radius:4px}
-.scroll{overflow-x:auto}table{border-collapse:collapse;font-size:14px;font-variant-numeric:tabular-nums}
-th,td{padding:5px 12px;border-bottom:1px solid var(--line);text-align:left;white-space:nowrap}th{color:var(--mute);font-weight:600}
-figure{margin:12px 0}
-summary{cursor:pointer;padding:6px 0}'''
-
 # %% ../nbs/46_watchpage.ipynb #4c85e026
 def _cell(v):
     if isinstance(v, float): return '' if v!=v else f'{v:.4g}'
     return '' if v is None or v is pd.NaT else f'{v:%Y-%m-%d %H:%M}' if isinstance(v, pd.Timestamp) else str(v)
 
-def _html_table(df):
-    head = ''.join(f'<th scope="col">{escape(str(c))}</th>' for c in df)
-    lines = (f'<tr>{"".join(f"<td>{escape(_cell(v))}</td>" for v in row)}</tr>' for row in df.itertuples(index=False, name=None))
-    return f'<div class="scroll" tabindex="0"><table><thead><tr>{head}</tr></thead><tbody>{"".join(lines)}</tbody></table></div>'
+def _html_table(df, about):
+    number = [pd.api.types.is_numeric_dtype(df[c]) and df[c].dtype!=bool for c in df]
+    rows = [[escape(_cell(v)) for v in row] for row in df.itertuples(index=False, name=None)]
+    return table_html([f'{">"*n}{escape(str(c))}' for n,c in zip(number, df)], rows, about)
 
 # %% ../nbs/46_watchpage.ipynb #9d4b8133
 def _say(text, css): return f'<p class="say {css}">{escape(text)}</p>'
@@ -134,13 +127,14 @@ def _on_scores(scored):
     return _say(f'Answers are worse since {scored.since:%Y-%m-%d %H:%M}: {why}; {last.score} in the last window that is known.', 'failed')
 
 # %% ../nbs/46_watchpage.ipynb #bd0dd166
+@styled
 def _plot_columns(names, reference, rows):
     import matplotlib.pyplot as plt
     high,wide = -(-len(names)//3),min(3, len(names))
     fig,axes = plt.subplots(high, wide, figsize=(3.2*wide, 2.2*high), squeeze=False, layout='constrained')
     for c,ax in zip(names, axes.flat): plot_column(reference, c, rows[c], ax)
     for ax in axes.flat[len(names):]: ax.axis('off')
-    axes.flat[0].legend(frameon=False, fontsize='small', markerscale=3)
+    fig.legend(*axes.flat[0].get_legend_handles_labels(), loc='outside upper left', ncols=2, markerscale=3)
     return fig
 
 # %% ../nbs/46_watchpage.ipynb #5b57d4b2
@@ -153,15 +147,15 @@ def _drift_part(seen, reference, rows):
     columns = last.columns.loc[[c for c in names if c in last.columns.index]].reset_index(names='column')
     columns = columns.assign(since=[seen.alarm[c] for c in columns.column], new=columns.new.map(lambda n: ', '.join(map(str, n[:5]))))
     shown = columns[['column', 'since', 'then', 'now', 'new', 'size', 'p', 'test']].rename(columns=dict(new='never seen before'))
-    return f'<h2>What is asked</h2>{heat}{figure_html(fig, "Columns that have drifted: grey is the reference, orange the last windows")}{_html_table(shown)}'
+    return f'<h2>What is asked</h2>{heat}{figure_html(fig, "Columns that have drifted: the grey area is the reference, the orange line the last windows")}{_html_table(shown, "Columns that have drifted")}'
 
 # %% ../nbs/46_watchpage.ipynb #51220fec
 def _score_part(scored):
     if scored is None or not scored.windows: return ''
     told = '<h2>What is answered</h2>'+figure_html(scored.plot().figure, f'{scored.metric} window by window, with its interval')
     if not scored.believed: told += '<p>Estimates are not shown: where the truth is known, it lay outside of them.</p>'
-    if scored.slices is not None: told += f'<h3>By slice, in the last {scored.n} windows that are known</h3>'+_html_table(scored.slices)
-    return f'{told}<details><summary>Each window</summary>{_html_table(scored.table().dropna(axis=1, how="all"))}</details>'
+    if scored.slices is not None: told += f'<h3>By slice, in the last {scored.n} windows that are known</h3>'+_html_table(scored.slices, 'Scores by slice')
+    return f'{told}<details><summary>Each window</summary>{_html_table(scored.table().dropna(axis=1, how="all"), "Scores of each window")}</details>'
 
 # %% ../nbs/46_watchpage.ipynb #1c7e2735
 def _is_many(v): return isinstance(v, list) and np.array(v).dtype.kind in 'biuf'
@@ -169,25 +163,28 @@ def _many(rows): return [c for c in rows if rows[c].map(_is_many).any()]
 def _flat(a): return a if a.ndim==2 else a.mean(a.shape.index(min(a.shape))) # An image of several colours, in grey
 
 # %% ../nbs/46_watchpage.ipynb #887345ce
-def _many_figure(rows):
+@styled
+def _draw_many(rows, columns):
     import matplotlib.pyplot as plt
-    columns = _many(rows)
-    if not columns: return ''
     fig,axes = plt.subplots(len(columns), len(rows), figsize=(1.3*len(rows), 1.5*len(columns)), squeeze=False, layout='constrained')
     for line,c in zip(axes, columns):
         for ax,v,said in zip(line, rows[c], rows.prediction):
             a = np.array(v if _is_many(v) else [], float)
-            ax.imshow(_flat(a), cmap='gray_r') if a.ndim in (2, 3) else ax.plot(a.ravel(), color=ORANGE, lw=1)
-            ax.set_title(_cell(said)[:12], fontsize='small')
+            ax.imshow(_flat(a), cmap='gray_r') if a.ndim in (2, 3) else ax.plot(a.ravel(), color=role('orange'), lw=1)
+            ax.set_title(_cell(said)[:12])
             ax.set(xticks=[], yticks=[])
         line[0].set_ylabel(str(c)[:20])
-    return figure_html(fig, f'The same rows, and what was said of each: {", ".join(map(str, columns))}')
+    return fig
+
+def _many_figure(rows):
+    columns = _many(rows)
+    return figure_html(_draw_many(rows, columns), f'The same rows, and what was said of each: {", ".join(map(str, columns))}') if columns else ''
 
 # %% ../nbs/46_watchpage.ipynb #48ff0741
 def _next(name, embeds):
     lines = [f'mlops-kit monitor {words}' for words in (f'drift predictions/{name} TABLE{" --package PACKAGE"*embeds} --every 6h', f'performance predictions/{name} LABELS')]
     lines += [f'mlops-kit models {words} {name}' for words in ('history', 'rollback')]
-    return '<h2>What to type</h2><pre>'+escape('\n'.join(lines))+'</pre>'
+    return '<h2>What to type</h2>'+scroll_html(escape('\n'.join(lines)), 'What to type', tag='pre')
 
 def watch_page(
     seen:Watch, # As from `watch`
@@ -202,11 +199,9 @@ def watch_page(
     when = f'{rows.time.min():%Y-%m-%d %H:%M} to {rows.time.max():%Y-%m-%d %H:%M} UTC, {len(rows):,} rows' if len(rows) else 'nothing was asked'
     odd = odd_rows(reference, recent, list(seen.alarm))
     why = f'<h2>Rows to look at</h2><p class="mute">Of the last {seen.n} windows, those that are furthest from the reference.</p>'
-    sample = why+_many_figure(odd)+_html_table(odd.drop(columns=_many(odd))) if len(odd) else ''
-    title = f'<title>{escape(name)}: what changed</title><style>{SHARED}{_STYLE}</style>'
-    head = f'<!doctype html><html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width">{title}'
+    sample = why+_many_figure(odd)+_html_table(odd.drop(columns=_many(odd)), 'Rows to look at') if len(odd) else ''
     body = [_on_drift(seen), _on_scores(scored), _drift_part(seen, reference, recent), _score_part(scored), sample, _next(name, 'embedding' in reference.columns)]
-    return f'{head}<main><h1>{escape(name)}</h1><p class="mute">{when}</p>{"".join(body)}</main></html>'
+    return sheet_html(f'{name}: what changed', top_html(name, 'what is asked and answered', when, f'mlops-kit monitor page predictions/{name} TABLE'), ''.join(body))
 
 def write_watch_page(
     path, # The file to write
