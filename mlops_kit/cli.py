@@ -150,14 +150,15 @@ _site_folder = Option(None, '-o', '--out', metavar='FOLDER', help='By default `d
 _open_site = Option(False, '--open', help='Show it in the browser')
 
 @verb('mlops-kit docs --open')
-def docs(out:str=_site_folder, open_it:bool=_open_site):
+def docs(out:str=_site_folder, open_it:bool=_open_site, quiet:bool=_quiet):
     "Make a site of the notebooks: a page each, every name a link, a search; readable offline"
     from mlops_kit.docs import build_docs, command_pages
     from mlops_kit.project import find_root, settings
     import webbrowser
     root = find_root()
     kit = settings(root).get('lib_name')=='mlops-kit'
-    page = build_docs(root, out, dict(Commands=command_pages(app)) if kit else None, 'Reference' if kit else 'Chapters')
+    more = dict(Commands=command_pages(app)) if kit else None
+    with _progress(quiet, 100, '%') as say: page = build_docs(root, out, more, 'Reference' if kit else 'Chapters', say)
     print(os.path.relpath(page))
     if open_it: webbrowser.open(page.as_uri())
 
@@ -275,7 +276,8 @@ def _carry_out(suite, as_json, quiet):
     if as_json: return suite.run(_line, _unsaid if quiet else _note)
     from mlops_kit.report import Terminal
     from mlops_kit.runs import read_suite
-    with Terminal(suite.cases, live=False if quiet else None) as show:
+    usual = {n:r['seconds'] for n,r in suite.last.items() if n in suite.cases and r.get('seconds')}
+    with Terminal(suite.cases, live=False if quiet else None, usual=usual) as show:
         def tell(name, r):
             if quiet: return
             show(name, r)
@@ -341,10 +343,14 @@ def _go(suite, html, junit, summary, as_json, quiet):
 def _suite(words, param, set_name, share=False, on=None, **how):
     import shlex
     sys.modules.setdefault('rfc3987_syntax', None)
+    from mlops_kit.project import find_root
     from mlops_kit.runs import How, Suite
     if share: from mlops_kit.share import Shared as Suite
     if on: from mlops_kit.spread import Spread as Suite
     paths,overrides = _split_words(words or [])
+    if overrides and (find_root()/'configs/train.yaml').is_file():
+        from mlops_kit.configs import compose
+        compose(overrides) # A mistyped one is said before any kernel starts
     how = How(command=shlex.join(['mlops-kit', *sys.argv[1:]]), **how)
     return Suite(paths, overrides, _pairs(param, '-p'), set_name, how=how, **dict(on=on) if on else {})
 
@@ -527,9 +533,20 @@ def runs_diff(rev:str=_rev, set_name:str=_set_of, make:bool=_make, html:str=_dif
 # %% ../nbs/91_cli.ipynb #83930a45
 _hydra = dict(ignore_unknown_options=True)
 
+_FLAGS = '''-h --help --hydra-help --version -c --cfg --resolve -p --package -r --run -m --multirun -sc --shell-completion
+    -cp --config-path -cn --config-name -cd --config-dir --experimental-rerun -i --info'''.split() # Hydra's
+
+def _for_hydra(words):
+    from mlops_kit.project import InputError
+    bad = next((w.partition('=')[0] for w in words if w.startswith('-') and w.partition('=')[0] not in _FLAGS), None)
+    if not bad: return
+    from mlops_kit.configs import _full, compose
+    raise InputError(f'no option {bad}: settings are overrides, NAME=VALUE, such as {_full(bad.strip("-").replace("-", "_"), compose)}=VALUE')
+
 def _train(*args, quiet=False):
     import subprocess
     _project()
+    _for_hydra(args)
     args = sorted(args, key=lambda a: a not in ('-m', '--multirun')) # Hydra wants it before the overrides
     env = os.environ | (dict(MLOPS_KIT_QUIET='1') if quiet else {})
     raise typer.Exit(_waited(subprocess.Popen([sys.executable, '-m', 'mlops_kit.train', *args], env=env)))

@@ -29,13 +29,17 @@ def _map(steps):
 def _as_dict(s): return dict(after=s.after, state=s.state, why=s.why, follows=s.follows, reads=s.reads, makes=s.makes, last=s.last.get('id'), seconds=s.last.get('seconds'))
 
 # %% ../nbs/89_pipelines.ipynb #86b3bf33
-_picture = Option(None, metavar='FILE', help='Draw it, too: SVG')
+def _drawable(file):
+    from mlops_kit.project import InputError
+    if file and not file.lower().endswith('.svg'): raise InputError(f'{file}: this picture is a file that ends in .svg')
+    return file
+
+_picture = Option(None, metavar='FILE', callback=_drawable, help='Draw it, too: SVG')
 
 def _write_svg(steps, file):
     from pathlib import Path
     from mlops_kit.pipeline import draw_svg
-    from mlops_kit.project import InputError, MachineError
-    if not file.lower().endswith('.svg'): raise InputError(f'{file}: this picture is a file that ends in .svg')
+    from mlops_kit.project import MachineError
     try: Path(file).write_text(draw_svg(steps), encoding='utf-8')
     except OSError as e: raise MachineError(f'{file} cannot be written: {e}') from None
 
