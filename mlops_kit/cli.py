@@ -49,6 +49,7 @@ def _explained(e):
     print(f'error: {said}', file=sys.stderr)
     return code
 
+# %% ../nbs/91_cli.ipynb #3fe59b82
 def _stopped(e):
     away = isinstance(e, KeyboardInterrupt) or isinstance(e.__context__, KeyboardInterrupt)
     print('interrupted' if away else 'nothing was done', file=sys.stderr)
@@ -272,6 +273,7 @@ def _note(text): print(f'note: {text}', file=sys.stderr)
 
 def _unsaid(text): pass
 
+# %% ../nbs/91_cli.ipynb #719b6bff
 def _carry_out(suite, as_json, quiet):
     if as_json: return suite.run(_line, _unsaid if quiet else _note)
     from mlops_kit.report import Terminal

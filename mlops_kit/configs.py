@@ -70,6 +70,7 @@ def _known(key, overrides, load):
     if not key.startswith('hydra.'): return _keys(load([]))
     return _keys(load([o for o in overrides if o.startswith('hparams_search=')], hydra=True))
 
+# %% ../nbs/21_configs.ipynb #40e9d8cf
 def _explain(e, overrides, load):
     choices,message = getattr(e, 'options', None),str(e).strip() or str(e.__cause__)
     if getattr(e, 'missing_cfg_file', None) and '/' in e.missing_cfg_file:

@@ -259,7 +259,7 @@ def dead_links(
     pages = sorted(folder.rglob('*.html'))
     return [f'{p.relative_to(folder)}: {l}' for p in pages for l in read(p).to if not re.match(r'[a-z]+:|//', l) and l!='#' and dead(p, l)]
 
-# %% ../nbs/60_docs.ipynb #ad3d8b6a
+# %% ../nbs/60_docs.ipynb #5b1dba2e
 _READ = 50 # Percent of the time that reading takes
 
 class _Status(StringIO):
@@ -273,6 +273,7 @@ class _Status(StringIO):
         if found: self.say(int(found[2])*_READ/100 if found[1]=='reading' else _READ+int(found[2])*(1-_READ/100))
         return len(text)
 
+# %% ../nbs/60_docs.ipynb #ad3d8b6a
 def _built(src, out, options, say):
     from sphinx.application import Sphinx
     said = StringIO()

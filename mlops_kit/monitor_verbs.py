@@ -196,7 +196,8 @@ def monitor_simulate(what:str=Argument(..., metavar='MODEL|PACKAGE', help='MODEL
     same = dict(target=target, planted=drift, days=days, rows=rows, time=time, lag=lag, seed=seed)
     same |= dict(folder=_place(folder), uri=registry)
     with _progress(quiet or as_json, days*rows) as say:
-        told = replay(ask, what, read_table(table), to, seconds=day, key=key, say=say, **same) if ask else simulate(what, read_table(table), to, start=start, say=say, **same)
+        if ask: told = replay(ask, what, read_table(table), to, seconds=day, key=key, say=say, **same)
+        else: told = simulate(what, read_table(table), to, start=start, say=say, **same)
     if not as_json: return print(told)
     where = dict(log=str(told.log), labels=str(told.labels) if told.labels else None)
     _json(where | dict(rows=told.rows, refused=told.refused, planted=list(map(repr, told.planted))))

@@ -27,6 +27,7 @@ def _said(text): typer.echo(text, err=True)
 
 def _nothing(*said): pass
 
+# %% ../nbs/89_retraining.ipynb #3aca1d68
 def _told(a): return a.facts|dict(file=str(a.path) if a.path else None)
 
 # %% ../nbs/89_retraining.ipynb #15dfedcf

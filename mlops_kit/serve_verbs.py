@@ -42,7 +42,8 @@ def predict(what:str=Argument(..., metavar='MODEL@WHICH', help='MODEL@champion, 
     from functools import partial
     from mlops_kit.predict import predict_table
     if on: from mlops_kit.spread import ask_there
-    with _progress(quiet, _rows_in(file)) as say: told = predict_table(what, file, out, _place(folder), registry, log, rows, say, on and partial(ask_there, on=on))
+    with _progress(quiet, _rows_in(file)) as say:
+        told = predict_table(what, file, out, _place(folder), registry, log, rows, say, on and partial(ask_there, on=on))
     if as_json: return _json(told)
     print(f'{told["file"]}: {told["rows"]:,} rows by {told["model"]} {told["version"]} in {told["seconds"]:.1f} s')
 

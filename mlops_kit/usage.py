@@ -21,7 +21,8 @@ def _options(command): return [o for p in command.params if p.param_type_name=='
 
 def _meant(command, name): return next((p for p in command.params if name in p.opts), None)
 
-def _takes(p): return p.metavar or {'int':'NUMBER', 'float':'NUMBER'}.get(getattr(p.type_descriptor.annotation, '__name__', ''), 'VALUE')
+# %% ../nbs/87_usage.ipynb #20787f7b
+def _takes(p): return p.metavar or ('NUMBER' if p.type_descriptor.annotation in (int, float) else 'VALUE')
 
 # %% ../nbs/87_usage.ipynb #1099f66e
 def _verbs(root, name=''):
@@ -40,7 +41,7 @@ def _no_value(e):
     hint = (e.param and (e.param.opts[0] if e.param.param_type_name=='option' else e.param.metavar or e.param.name)) or 'a value'
     found = getattr(e.__cause__, 'errors', list)()
     if not found: return f'{hint}: {e.message}'
-    kind = {'int_parsing':'a whole number', 'int_from_float':'a whole number', 'float_parsing':'a number'}.get(found[0]['type'])
+    kind = dict(int_parsing='a whole number', int_from_float='a whole number', float_parsing='a number').get(found[0]['type'])
     wanted = f'has to be {kind}' if kind else re.sub('^Input should', 'has to', e.message).replace('to be greater than or equal to', 'to be at least').replace('to be less than or equal to', 'to be at most')
     return f'{hint} {found[0]["input"]}: it {wanted}'
 

@@ -33,6 +33,7 @@ def _cards(rows, columns):
     wide = max(map(len, columns))
     for r in rows: yield '\n'.join(f'{n:{wide}}  {c}'.rstrip() for n,c in zip(columns, r) if c!='')+'\n'
 
+# %% ../nbs/88_verbs.ipynb #5e0ebb24
 def _grid(rows, columns, title, least):
     from rich.table import Table
     from rich.text import Text

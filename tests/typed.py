@@ -5,6 +5,7 @@ import subprocess
 import sys
 import tempfile
 import traceback
+from functools import partial
 from types import SimpleNamespace
 
 import typer
@@ -47,6 +48,9 @@ class Fork:
     def wait(self): return ended(self.pid)
 
 
+def start(process, command, **how): return Fork(command, how['env']) if command[1] == '-m' else process(command, **how)
+
+
 def kit(words, cwd, env, out, err):
     "`mlops-kit WORDS`, with its outputs to two open files"
     from mlops_kit.cli import main
@@ -56,7 +60,7 @@ def kit(words, cwd, env, out, err):
     os.chdir(cwd)
     os.environ.update(env)
     sys.argv, sys.path[0] = ['mlops-kit', *words], str(cwd)
-    if words[0] in ('train', 'sweep'): subprocess.Popen = Fork
+    if words[0] in ('train', 'sweep'): subprocess.Popen = partial(start, subprocess.Popen)
     main()
 
 
