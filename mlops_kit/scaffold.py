@@ -73,7 +73,7 @@ def _home(own):
 # %% ../nbs/90_scaffold.ipynb #c2a25847
 def _unasked(given, worker):
     known = worker.template.questions_data
-    asked = [n for n,q in known.items() if q.get('help') and q.get('when') is not False]
+    asked = [n for n,q in known.items() if q.get('when') is not False]
     for name in given.keys()-known.keys():
         raise InputError(f'the template has no question {name!r}; it asks: {", ".join(asked)}{nearest(name, asked)}')
 
