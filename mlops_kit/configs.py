@@ -15,7 +15,7 @@ from inspect import signature
 from pathlib import Path
 from pkgutil import resolve_name
 from typing import Literal, get_args, get_origin
-from .project import InputError, KitError, MachineError, find_root, nearest, need
+from .project import InputError, KitError, MachineError, find_root, nearest, need, settings
 
 # %% ../nbs/21_configs.ipynb #2028d543
 _now,_kept = ContextVar('run', default=None),ContextVar('kept', default=False)

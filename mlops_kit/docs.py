@@ -260,7 +260,7 @@ def dead_links(
     return [f'{p.relative_to(folder)}: {l}' for p in pages for l in read(p).to if not re.match(r'[a-z]+:|//', l) and l!='#' and dead(p, l)]
 
 # %% ../nbs/60_docs.ipynb #5b1dba2e
-_READ = 50 # Percent of the time that reading takes
+_READ = 70 # Percent of the time that reading takes
 
 class _Status(StringIO):
     "What Sphinx says of its progress: pages are read, and then written"
@@ -279,7 +279,8 @@ def _built(src, out, options, say):
     said = StringIO()
     with TemporaryDirectory() as trees:
         Sphinx(src, None, out, trees, 'html', confoverrides=options, status=_Status(say), warning=said, parallel=cores()).build(force_all=True)
-    return [re.sub(r'\x1b\[[\d;]*m', '', l).replace(f'{src}/', '') for l in said.getvalue().splitlines() if 'WARNING' in l or 'ERROR' in l]
+    lines = [re.sub(r'\x1b\[[\d;]*m', '', l).replace(f'{src}/', '') for l in said.getvalue().splitlines() if 'WARNING' in l or 'ERROR' in l]
+    return list(dict.fromkeys(lines)) # Each page that lists one says it
 
 # %% ../nbs/60_docs.ipynb #3b492959
 def _prepare(src, site, more, names, base, root):
