@@ -1,4 +1,5 @@
 "The mistakes of a new user: each is typed, and the answer has to help."
+import gc
 import json
 import os
 import shlex
@@ -43,6 +44,7 @@ def fill(folder):
 def project(kit, quick_copier, tmp_path_factory):
     "A project of every stage, with what is there after a while"
     for name in USED: __import__(name)
+    gc.freeze()  # or each fork would copy what its collector touches
     folder = render(kit, tmp_path_factory.mktemp('mistakes') / 'project', profile='full')
     (folder / 'nbs/ok.ipynb').write_text(json.dumps(notebook(*CELLS['ok'])))
     config = folder / 'configs/registry/local.yaml'

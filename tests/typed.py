@@ -1,4 +1,5 @@
 "What somebody types, done by a fork of this process: it is as new as a process, and has imported already what takes seconds."
+import gc
 import os
 import runpy
 import subprocess
@@ -54,6 +55,7 @@ def start(process, command, **how): return Fork(command, how['env']) if command[
 def kit(words, cwd, env, out, err):
     "`mlops-kit WORDS`, with its outputs to two open files"
     from mlops_kit.cli import main
+    gc.disable()
     for fd, to in ((0, os.open(os.devnull, os.O_RDONLY)), (1, out), (2, err)): os.dup2(to, fd)
     sys.stdin, sys.stdout, sys.stderr = os.fdopen(0, closefd=False), *(os.fdopen(fd, 'w', closefd=False) for fd in (1, 2))
     vars(typer).pop('rich_utils', sys.modules.pop('typer.rich_utils', None))  # it asks the environment when it is imported
