@@ -18,7 +18,7 @@ CHILD = ROOT / 'build' / 'digits'
 BIN = Path(sys.executable).parent
 SHORT = {'hparams_search/optuna.yaml': ('n_trials: 24', 'n_trials: 3'), 'evaluate/digits.yaml': ('seeds: 5', 'seeds: 2')}
 LOOP = [  # a day of traffic, what is found in it, and a better model
-    'monitor simulate digits@champion data/digits.parquet --target digit --to predictions --days 1 --lag 1h --drift sudden:image@0.4',
+    'monitor simulate digits@champion data/digits.parquet --target digit --out predictions --days 1 --lag 1h --drift sudden:image@0.4',
     'retrain retrain.windows.every=3h retrain.cooldown=null evaluate.seeds=1']
 PICTURES = [
     'monitor page predictions/digits data/digits.parquet --labels predictions/digits.labels.parquet --every 3h --package package'

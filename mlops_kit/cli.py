@@ -19,22 +19,46 @@ from .monitor_verbs import monitor
 from .pipeline_verbs import pipeline
 from .retrain_verbs import retrain
 from .serve_verbs import keys
-from .verbs import _as_json, _json, _on, _overrides, _project, _split_words, _table, _target, _typed, app, verb
+from .usage import heard, plain_help, usage_error, where_to_report
+from .verbs import _as_json, _json, _on, _overrides, _progress, _project, _quiet, _split_words, _table, _target, _typed, app, verb
 
 # %% ../nbs/91_cli.ipynb #69adfc74
 def main():
     "Run `mlops-kit`"
     if '_MLOPS_KIT_COMPLETE' in os.environ: _know_shells()
-    try: app(prog_name='mlops-kit')
-    except KeyboardInterrupt: sys.exit(130)
-    except Exception as e:
-        from mlops_kit.project import KitError
-        if isinstance(e, OSError) and e.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS):
-            from mlops_kit.record import unwritable
-            e = unwritable(e.filename or 'a file', e)
-        if not isinstance(e, KitError): raise
-        print(f'error: {e}', file=sys.stderr)
-        sys.exit(e.code)
+    plain_help()
+    sys.exit(heard(_answered))
+
+def _answered():
+    try: code = app(prog_name='mlops-kit', standalone_mode=False) or 0
+    except BrokenPipeError: raise
+    except (Exception, KeyboardInterrupt) as e: return _explained(e)
+    if code==130: print('interrupted', file=sys.stderr) # Typer caught it
+    return code
+
+def _explained(e):
+    from mlops_kit.project import KitError
+    if isinstance(e, OSError) and e.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS):
+        from mlops_kit.record import unwritable
+        e = unwritable(e.filename or 'a file', e)
+    if type(e).__name__=='NoArgsIsHelpError': return 2
+    if isinstance(e, (KeyboardInterrupt, typer.Abort)): return _stopped(e)
+    if isinstance(e, KitError): said,code = e,e.code
+    elif hasattr(e, 'format_message'): said,code = usage_error(e, typer.main.get_command(app), sys.argv[1:]),2
+    else: said,code = _bug(e),1
+    print(f'error: {said}', file=sys.stderr)
+    return code
+
+# %% ../nbs/91_cli.ipynb #3fe59b82
+def _stopped(e):
+    away = isinstance(e, KeyboardInterrupt) or isinstance(e.__context__, KeyboardInterrupt)
+    print('interrupted' if away else 'nothing was done', file=sys.stderr)
+    return 130 if away else 1
+
+def _bug(e):
+    import traceback
+    traceback.print_exception(e)
+    return where_to_report(e)
 
 # %% ../nbs/91_cli.ipynb #ad7f0e1e
 def _know_shells():
@@ -51,7 +75,7 @@ _BASH = '''
 COMP_WORDBREAKS=${COMP_WORDBREAKS//=}
 _mlops_kit() { _mlops_kit_completion "$@"; [[ ${COMPREPLY[0]} == *[=./] ]] && compopt -o nospace; }
 complete -o default -F _mlops_kit mlops-kit'''
-_shell = Argument(help='bash, zsh, fish or powershell')
+_shell = Argument(metavar='SHELL', help='bash, zsh, fish or powershell')
 
 @verb('mlops-kit completion bash >> ~/.bashrc')
 def completion(shell:str=_shell):
@@ -161,18 +185,19 @@ def readme():
     for p in write_readme() or ['README.md was in step']: print(p)
 
 # %% ../nbs/91_cli.ipynb #3edde8cd
-_site_folder = Option(None, '--out', help='By default `doc_path` of settings.ini')
+_site_folder = Option(None, '-o', '--out', metavar='FOLDER', help='By default `doc_path` of settings.ini')
 _open_site = Option(False, '--open', help='Show it in the browser')
 
 @verb('mlops-kit docs --open')
-def docs(out:str=_site_folder, open_it:bool=_open_site):
+def docs(out:str=_site_folder, open_it:bool=_open_site, quiet:bool=_quiet):
     "Make a site of the notebooks: a page each, every name a link, a search; readable offline"
     from mlops_kit.docs import build_docs, command_pages
     from mlops_kit.project import find_root, settings
     import webbrowser
     root = find_root()
     kit = settings(root).get('lib_name')=='mlops-kit'
-    page = build_docs(root, out, dict(Commands=command_pages(app)) if kit else None, 'Reference' if kit else 'Chapters')
+    more = dict(Commands=command_pages(app)) if kit else None
+    with _progress(quiet, 100, '%') as say: page = build_docs(root, out, more, 'Reference' if kit else 'Chapters', say)
     print(os.path.relpath(page))
     if open_it: webbrowser.open(page.as_uri())
 
@@ -284,15 +309,20 @@ def _line(name, r):
 
 def _note(text): print(f'note: {text}', file=sys.stderr)
 
-def _carry_out(suite, as_json):
-    if as_json: return suite.run(_line, _note)
+def _unsaid(text): pass
+
+# %% ../nbs/91_cli.ipynb #719b6bff
+def _carry_out(suite, as_json, quiet):
+    if as_json: return suite.run(_line, _unsaid if quiet else _note)
     from mlops_kit.report import Terminal
     from mlops_kit.runs import read_suite
-    with Terminal(suite.cases) as show:
+    usual = {n:r['seconds'] for n,r in suite.last.items() if n in suite.cases and r.get('seconds')}
+    with Terminal(suite.cases, live=False if quiet else None, usual=usual) as show:
         def tell(name, r):
+            if quiet: return
             show(name, r)
             if suite.how.verbose and r.get('engine'): show.say(f'             {name} had a {r["engine"]} kernel')
-        try: return suite.run(tell, show.say)
+        try: return suite.run(tell, _unsaid if quiet else show.say)
         finally:
             if suite.path: show.end(read_suite(suite.path))
             if suite.how.cov: print(f'\n{getattr(suite.covered, "report", "")}')
@@ -317,9 +347,9 @@ def _say_why(suite, as_json):
 
 # %% ../nbs/91_cli.ipynb #03a8dacb
 _words = Argument(None, metavar='NOTEBOOK|FOLDER... [OVERRIDE...]', help='What to run, then Hydra overrides; a notebook may name one entry of the set, as in NB[ENTRY]', autocompletion=_paths_and_overrides)
-_param = Option([], '-p', metavar='NAME=VALUE', help='A parameter that no config owns')
+_param = Option([], '-p', '--param', metavar='NAME=VALUE', help='A parameter that no config owns')
 _set = Option(None, '--set', metavar='NAME', help='Parameter set in configs/notebooks; writes below build/NAME')
-_jobs = Option(None, '-j', help='Cases at a time; by default one for each core, as far as memory goes')
+_jobs = Option(None, '-j', '--jobs', metavar='N', help='Cases at a time; by default one for each core, as far as memory goes')
 _timeout = Option(None, help='Seconds for each notebook')
 _cell_timeout = Option(None, help='Seconds for each cell')
 _suite_timeout = Option(None, help='Seconds for everything')
@@ -338,10 +368,10 @@ _why = Option(False, '--why', help='Say what has changed, and run nothing')
 _share = Option(False, '--share', help='Take from the DVC remote what another machine has made, and put there what is made here')
 
 # %% ../nbs/91_cli.ipynb #d091fa3c
-def _go(suite, html, junit, summary, as_json):
+def _go(suite, html, junit, summary, as_json, quiet):
     "Run it, report it, and exit with 1 when something did not pass"
     from mlops_kit.record import GOOD
-    try: done = _carry_out(suite, as_json)
+    try: done = _carry_out(suite, as_json, quiet)
     finally:
         if suite.path: _report(suite, html, junit, summary, as_json)
     if all(r['status'] in GOOD for r in done): return
@@ -353,10 +383,14 @@ def _go(suite, html, junit, summary, as_json):
 def _suite(words, param, set_name, share=False, on=None, **how):
     import shlex
     sys.modules.setdefault('rfc3987_syntax', None)
+    from mlops_kit.project import find_root
     from mlops_kit.runs import How, Suite
     if share: from mlops_kit.share import Shared as Suite
     if on: from mlops_kit.spread import Spread as Suite
     paths,overrides = _split_words(words or [])
+    if overrides and (find_root()/'configs/train.yaml').is_file():
+        from mlops_kit.configs import compose
+        compose(overrides) # A mistyped one is said before any kernel starts
     how = How(command=shlex.join(['mlops-kit', *sys.argv[1:]]), **how)
     return Suite(paths, overrides, _pairs(param, '-p'), set_name, how=how, **dict(on=on) if on else {})
 
@@ -364,7 +398,7 @@ def _suite(words, param, set_name, share=False, on=None, **how):
 def run(words:list[str]=_words, param:list[str]=_param, set_name:str=_set, jobs:int=_jobs, timeout:float=_timeout,
     cell_timeout:float=_cell_timeout, suite_timeout:float=_suite_timeout, retries:int=_retries, force:bool=_force, resume:bool=_resume,
     last_failed:bool=_last_failed, cold:bool=_cold, verify_cold:bool=_verify, cov:bool=_cov, verbose:bool=_verbose, why:bool=_why,
-    share:bool=_share, on:str=_on, html:str=_html, junit:str=_junit, summary:str=_summary, as_json:bool=_as_json):
+    share:bool=_share, on:str=_on, html:str=_html, junit:str=_junit, summary:str=_summary, quiet:bool=_quiet, as_json:bool=_as_json):
     "Run notebooks in order of their inputs and outputs, skip what is unchanged, and record each run"
     _project()
     from mlops_kit.project import InputError
@@ -375,7 +409,7 @@ def run(words:list[str]=_words, param:list[str]=_param, set_name:str=_set, jobs:
     suite = _suite(words, param, set_name, share, None if why else on, jobs=jobs, **which, **limits)
     if why: return _say_why(suite, as_json)
     if not suite.cases: return print(f'nothing failed in suite {suite.earlier["suite"]}')
-    _go(suite, html, junit, summary, as_json)
+    _go(suite, html, junit, summary, as_json, quiet)
 
 # %% ../nbs/91_cli.ipynb #9941987f
 _alone = Option(False, '--no-share', help='Leave the DVC remote alone')
@@ -383,7 +417,7 @@ _changes = Argument(None, metavar='[OVERRIDE...]', help='For Hydra, such as trai
 
 @verb('mlops-kit pipeline run', on=pipeline, name='run')
 def run_pipeline(overrides:list[str]=_changes, set_name:str=_set, jobs:int=_jobs, retries:int=_retries, force:bool=_force,
-    no_share:bool=_alone, html:str=_html, junit:str=_junit, summary:str=_summary, as_json:bool=_as_json):
+    no_share:bool=_alone, html:str=_html, junit:str=_junit, summary:str=_summary, quiet:bool=_quiet, as_json:bool=_as_json):
     "Run the chapters that have changed, and those that follow; take what another machine has made"
     _project()
     from mlops_kit.pipeline import chapters
@@ -394,7 +428,7 @@ def run_pipeline(overrides:list[str]=_changes, set_name:str=_set, jobs:int=_jobs
     share = not (no_share or set_name) and has_remote(root, overrides or [])
     suite = _suite(words, [], set_name, share, jobs=jobs, retries=retries, force=force)
     for c in suite.cases.values(): c.asked = False
-    _go(suite, html, junit, summary, as_json)
+    _go(suite, html, junit, summary, as_json, quiet)
 
 # %% ../nbs/91_cli.ipynb #37a74a82
 _command = Argument(metavar='COMMAND...', help='What to run')
@@ -415,7 +449,7 @@ def lab(notebook:str=_open, port:int=_port, no_browser:bool=_no_browser):
     lab(notebook, port, browser=not no_browser)
 
 # %% ../nbs/91_cli.ipynb #591069c6
-_notebook = Argument(help='A notebook with a cell tagged `parameters`')
+_notebook = Argument(metavar='NOTEBOOK', help='A notebook with a cell tagged `parameters`')
 
 @verb('mlops-kit params nbs/03_train.ipynb')
 def params(notebook:str=_notebook, as_json:bool=_as_json):
@@ -436,7 +470,7 @@ def _number(v):
 def _metrics(r, n=3): return '  '.join(f'{k}={_number(v)}' for k,v in list(r['metrics'].items())[:n])
 
 # %% ../nbs/91_cli.ipynb #21ff27d8
-_last = Option(20, '-n', help='How many of the latest')
+_last = Option(20, '-n', '--last', min=1, help='How many of the latest')
 
 @verb('mlops-kit runs list -n 5', on=runs, name='list')
 def runs_list(last:int=_last, as_json:bool=_as_json):
@@ -450,7 +484,7 @@ def runs_list(last:int=_last, as_json:bool=_as_json):
 
 # %% ../nbs/91_cli.ipynb #e5f8cc07
 @verb('mlops-kit runs show 20261120-1626', on=runs, name='show')
-def runs_show(id:str=Argument(help='A run, or the beginning of its name')):
+def runs_show(id:str=Argument(metavar='RUN', help='A run, or the beginning of its name')):
     "Everything that is recorded of one run, as JSON"
     _project()
     from mlops_kit.record import find_run
@@ -459,7 +493,7 @@ def runs_show(id:str=Argument(help='A run, or the beginning of its name')):
 # %% ../nbs/91_cli.ipynb #66618d87
 _some = Argument(None, metavar='[RUN...]', help='Runs, by as much of their names as it takes; by default the latest trainings and trials')
 _page = Option(None, '--html', metavar='FILE', help='Write a page with the curves, too')
-_latest = Option(5, '-n', help='How many of the latest, when none is named')
+_latest = Option(5, '-n', '--last', min=1, help='How many of the latest, when none is named')
 
 def _chosen(ids, last):
     from mlops_kit.project import InputError
@@ -511,20 +545,21 @@ _kept = Option(10, min=1, help='So many of each name stay, the latest')
 _yes = Option(False, '--yes', '-y', help='Do not ask')
 
 @verb('mlops-kit runs prune --keep 3', on=runs, name='prune')
-def runs_prune(keep:int=_kept, yes:bool=_yes):
+def runs_prune(keep:int=_kept, yes:bool=_yes, as_json:bool=_as_json):
     "Remove old runs, but for those that a model, a report, an experiment or a skip rests on"
     _project()
     from collections import Counter
     from mlops_kit.project import InputError
     from mlops_kit.prune import prune, size_of, superfluous
     found = superfluous(keep=keep)
-    if not found: return print('there is no run to spare')
+    if not found: return _json([]) if as_json else print('there is no run to spare')
     said = f'{len(found)} runs, {sum(map(size_of, found))/1e6:.1f} MB'
-    _table([*Counter(r['name'] for r in found).items()], 'name', 'runs')
+    sizes = [dict(run=r['id'], name=r['name'], bytes=size_of(r)) for r in found]
+    if not as_json: _table([*Counter(r['name'] for r in found).items()], 'name', 'runs')
     if not yes and not sys.stdin.isatty(): raise InputError(f'{said}: nobody is here to ask, so say --yes')
     if not yes: typer.confirm(f'Remove {said}?', abort=True)
     prune(found)
-    print(f'removed {said}')
+    _json(sizes) if as_json else print(f'removed {said}')
 
 # %% ../nbs/91_cli.ipynb #771ca21e
 _rev = Argument(None, metavar='[REV]', help='A commit, branch or tag; by default where this branch left the main one')
@@ -553,11 +588,31 @@ def runs_diff(rev:str=_rev, set_name:str=_set_of, make:bool=_make, html:str=_dif
 # %% ../nbs/91_cli.ipynb #83930a45
 _hydra = dict(ignore_unknown_options=True)
 
-def _train(*args):
+_FLAGS = '''-h --help --hydra-help --version -c --cfg --resolve -p --package -r --run -m --multirun -sc --shell-completion
+    -cp --config-path -cn --config-name -cd --config-dir --experimental-rerun -i --info'''.split() # Hydra's
+
+def _for_hydra(words):
+    from mlops_kit.project import InputError
+    bad = next((w.partition('=')[0] for w in words if w.startswith('-') and w.partition('=')[0] not in _FLAGS), None)
+    if not bad: return
+    from mlops_kit.configs import _full, compose
+    raise InputError(f'no option {bad}: settings are overrides, NAME=VALUE, such as {_full(bad.strip("-").replace("-", "_"), compose)}=VALUE')
+
+def _train(*args, quiet=False):
     import subprocess
     _project()
+    _for_hydra(args)
     args = sorted(args, key=lambda a: a not in ('-m', '--multirun')) # Hydra wants it before the overrides
-    raise typer.Exit(subprocess.run([sys.executable, '-m', 'mlops_kit.train', *args]).returncode)
+    env = os.environ | (dict(MLOPS_KIT_QUIET='1') if quiet else {})
+    raise typer.Exit(_waited(subprocess.Popen([sys.executable, '-m', 'mlops_kit.train', *args], env=env)))
+
+def _waited(child): # A terminal sends ^C to both, and the one that trains keeps what it has before it ends
+    import signal, subprocess
+    while True:
+        try: return child.wait()
+        except KeyboardInterrupt:
+            try: return child.wait(10)
+            except subprocess.TimeoutExpired: child.send_signal(signal.SIGINT) # It was sent to this one alone
 
 # %% ../nbs/91_cli.ipynb #fbaae691
 def _sweep_there(words, on):
@@ -570,21 +625,21 @@ def _sweep_there(words, on):
 _workers = Option(1, '--workers', help='With --on: share each step among so many, each with a core')
 
 @verb('mlops-kit train trainer.max_epochs=3 model.opt.lr=0.01', context_settings=_hydra)
-def train(overrides:list[str]=_typed, on:str=_on, workers:int=_workers):
+def train(overrides:list[str]=_typed, on:str=_on, workers:int=_workers, quiet:bool=_quiet):
     "Train once; everything else after `train` goes to Hydra"
     from mlops_kit.project import InputError
     if workers>1 and not on: raise InputError('--workers are those of a cluster: add --on ray, or train with trainer=ddp')
-    if not on: return _train(*overrides or [])
+    if not on: return _train(*overrides or [], quiet=quiet)
     _project()
     from mlops_kit.spread import train
-    train(overrides or [], None, on, workers, print)
+    train(overrides or [], None, on, workers, _unsaid if quiet else print)
 
 @verb('mlops-kit sweep hydra.sweeper.n_trials=30', context_settings=_hydra)
-def sweep(overrides:list[str]=_typed, on:str=_on):
+def sweep(overrides:list[str]=_typed, on:str=_on, quiet:bool=_quiet):
     "Search hyperparameters with Optuna; everything else after `sweep` goes to Hydra"
     words = overrides or []
     if on: return _sweep_there(words, on)
-    _train('-m', *([] if any(a.startswith('hparams_search=') for a in words) else ['hparams_search=optuna']), *words)
+    _train('-m', *([] if any(a.startswith('hparams_search=') for a in words) else ['hparams_search=optuna']), *words, quiet=quiet)
 
 # %% ../nbs/91_cli.ipynb #a30c6997
 _tolerance = Option(.01, min=0, help='How far the metric may be off, relative, where something that matters differs')

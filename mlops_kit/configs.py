@@ -15,7 +15,7 @@ from inspect import signature
 from pathlib import Path
 from pkgutil import resolve_name
 from typing import Literal, get_args, get_origin
-from .project import InputError, KitError, MachineError, find_root, nearest, need
+from .project import InputError, KitError, MachineError, find_root, nearest, need, settings
 
 # %% ../nbs/21_configs.ipynb #2028d543
 _now,_kept = ContextVar('run', default=None),ContextVar('kept', default=False)
@@ -63,6 +63,14 @@ def _keys(node, head=''):
         v = node._get_node(k)
         if hasattr(v, 'items') and not v._is_none(): yield from _keys(v, f'{head}{k}.')
 
+def _full(name, load): # Where in the config a name stands
+    return next((k for k in _keys(load([])) if k.split('.')[-1]==name), name)
+
+def _known(key, overrides, load):
+    if not key.startswith('hydra.'): return _keys(load([]))
+    return _keys(load([o for o in overrides if o.startswith('hparams_search=')], hydra=True))
+
+# %% ../nbs/21_configs.ipynb #40e9d8cf
 def _explain(e, overrides, load):
     choices,message = getattr(e, 'options', None),str(e).strip() or str(e.__cause__)
     if getattr(e, 'missing_cfg_file', None) and '/' in e.missing_cfg_file:
@@ -71,13 +79,15 @@ def _explain(e, overrides, load):
     if type(e).__name__=='OverrideParseException' and '=' in (e.override or ''):
         name,_,value = e.override.partition('=')
         return f'{e.override}: Hydra cannot read this value; as a text it stands in quotes, inside the word: \'{name}="{value}"\''
+    if type(e).__name__=='OverrideParseException' and re.fullmatch(r'[\w./@]+', e.override or ''):
+        return f'{e.override}: an override is NAME=VALUE, such as {_full(e.override, load)}=VALUE'
     key = re.search("Could not (?:override|append to config)[^']*'([^']+)'", message)
     if not key or 'already' in message:
         said,line = ' '.join(message.split('\nSee')[0].split()),getattr(e, 'override', None) or ''
         return said if line in said else f'{line}: {said}'
     bad = next((o for o in overrides if o.startswith(key[1])), key[1])
     lacks = max(getattr(e.__cause__, 'full_key', None) or '', key[1], key=len) # Of a whole group, the part that is not there
-    return f'{bad}: the config has no {lacks}{nearest(lacks, _keys(load([])))} (+{bad if lacks==key[1] else lacks+"=VALUE"} adds it)'
+    return f'{bad}: the config has no {lacks}{nearest(lacks, _known(lacks, overrides, load))} (+{bad if lacks==key[1] else lacks+"=VALUE"} adds it)'
 
 # %% ../nbs/21_configs.ipynb #17ff2132
 @contextmanager
@@ -100,7 +110,7 @@ def _explained(overrides, config, root):
     from hydra.errors import HydraException
     from yaml import YAMLError
     try: yield
-    except (HydraException, YAMLError) as e: raise InputError(_explain(e, overrides, lambda o: _load(o, config, root))) from None
+    except (HydraException, YAMLError) as e: raise InputError(_explain(e, overrides, partial(_load, config=config, root=root))) from None
     except ValueError as e:
         if 'Config group override' not in str(e): raise
         raise InputError(f'{" ".join(str(e).split())}: a group takes the name of a choice, such as none') from None
@@ -210,11 +220,19 @@ def problems(
     except OmegaConfBaseException as e: return [' '.join(str(e).split())]
     return [*_wrong(parts, _run), *_problems(parts)]
 
+def _unmade(): # The project's package, when nothing was exported yet
+    try: root = find_root()
+    except InputError: return None
+    lib = root/settings(root).get('lib_path', '')
+    return lib.name if {f.name for f in lib.glob('*.py')}=={'__init__.py'} else None
+
 def validate(
     cfg, # From `compose`, or from Hydra
 ):
     "Raise `InputError` with all `problems` of `cfg`, if there are any"
-    if bad := problems(cfg): raise InputError('\n'.join(f'config: {b}' for b in bad))
+    if not (bad := problems(cfg)): return
+    if any('cannot be found' in b for b in bad) and (lib := _unmade()): raise InputError(f'{lib} has no modules yet; type: nbdev_export')
+    raise InputError('\n'.join([*(f'config: {b}' for b in bad[:5]), *[f'and {len(bad)-5} more']*(len(bad)>5)]))
 
 # %% ../nbs/21_configs.ipynb #69cc2829
 def build(

@@ -212,7 +212,7 @@ def load_contract(
 )->Contract: # What it says
     "Read a contract and check its words"
     try: c = yaml.safe_load(Path(path).read_text(encoding='utf-8'))
-    except FileNotFoundError: raise InputError(f'no contract {path}') from None
+    except FileNotFoundError: raise InputError(f'no contract {path}{nearest(path, Path(path).parent.glob("*.yaml"))}') from None
     except IsADirectoryError: raise InputError(f'{path} is a folder; name the contract in it') from None
     except (yaml.YAMLError, UnicodeDecodeError) as e: raise InputError(f'{path} is not YAML: {_where(e)}') from None
     if not isinstance(c, dict) or not isinstance(c.get('columns'), dict): raise InputError(f'{path} has no `columns`')

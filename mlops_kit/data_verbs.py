@@ -8,14 +8,14 @@ __all__ = ['data', 'data_infer', 'data_check']
 # %% ../nbs/89_data.ipynb #742d2e55
 import typer
 from typer import Argument, Option
-from .verbs import _as_json, _json, _project, _split_words, _table, _target, verb
+from .verbs import _as_json, _json, _progress, _project, _quiet, _rows_in, _split_words, _table, _target, verb
 
 # %% ../nbs/89_data.ipynb #6f30c970
 data = typer.Typer(no_args_is_help=True, help='Data contracts: infer one from a table, check a table against one.')
 
 _file = Argument(None, metavar='FILE', help='A file or URL: CSV, Excel, JSON lines or Parquet')
 _key = Option(None, metavar='COLUMN', help='The column that names a row')
-_out = Option('-', '-o', metavar='FILE', help='Where to write it; - shows it')
+_out = Option('-', '-o', '--out', metavar='FILE', help='Where to write it; - shows it')
 _query = Option(None, metavar='SQL', help='Ask a database instead of reading a file')
 _variable = Option('DATABASE_URL', help='The environment variable with the address of the database, user and password')
 
@@ -46,14 +46,21 @@ def _to_check(words):
     return contract.get('table', 'the table'),contract,lambda: iter([instantiate(cfg.data.source)()])
 
 # %% ../nbs/89_data.ipynb #c5f53d26
+def _counted(pieces, say):
+    done = 0
+    for p in pieces:
+        yield p
+        done += len(p)
+        say(done)
+
 @verb('mlops-kit data check my.csv contracts/table.yaml', on=data, name='check')
-def data_check(words:list[str]=_asked, failing:str=_failing, as_json:bool=_as_json):
+def data_check(words:list[str]=_asked, failing:str=_failing, quiet:bool=_quiet, as_json:bool=_as_json):
     "List every way in which a table breaks its contract"
     _project()
     from mlops_kit.data import check_table, failures
     from mlops_kit.project import whole
     name,contract,pieces = _to_check(words)
-    bad = check_table(pieces(), contract)
+    with _progress(quiet, _rows_in(name)) as say: bad = check_table(_counted(pieces(), say), contract)
     if failing:
         import pandas as pd
         with whole(failing) as tmp: failures(pd.concat(pieces(), ignore_index=True), contract).to_csv(tmp, index=False)

@@ -259,13 +259,28 @@ def dead_links(
     pages = sorted(folder.rglob('*.html'))
     return [f'{p.relative_to(folder)}: {l}' for p in pages for l in read(p).to if not re.match(r'[a-z]+:|//', l) and l!='#' and dead(p, l)]
 
+# %% ../nbs/60_docs.ipynb #5b1dba2e
+_READ = 70 # Percent of the time that reading takes
+
+class _Status(StringIO):
+    "What Sphinx says of its progress: pages are read, and then written"
+    def __init__(self, say):
+        super().__init__()
+        self.say = say
+
+    def write(self, text):
+        found = re.search(r'(reading|writing).*\[ *(\d+)%\]', text)
+        if found: self.say(int(found[2])*_READ/100 if found[1]=='reading' else _READ+int(found[2])*(1-_READ/100))
+        return len(text)
+
 # %% ../nbs/60_docs.ipynb #ad3d8b6a
-def _built(src, out, options):
+def _built(src, out, options, say):
     from sphinx.application import Sphinx
     said = StringIO()
     with TemporaryDirectory() as trees:
-        Sphinx(src, None, out, trees, 'html', confoverrides=options, status=None, warning=said, parallel=cores()).build(force_all=True)
-    return [re.sub(r'\x1b\[[\d;]*m', '', l).replace(f'{src}/', '') for l in said.getvalue().splitlines() if 'WARNING' in l or 'ERROR' in l]
+        Sphinx(src, None, out, trees, 'html', confoverrides=options, status=_Status(say), warning=said, parallel=cores()).build(force_all=True)
+    lines = [re.sub(r'\x1b\[[\d;]*m', '', l).replace(f'{src}/', '') for l in said.getvalue().splitlines() if 'WARNING' in l or 'ERROR' in l]
+    return list(dict.fromkeys(lines)) # Each page that lists one says it
 
 # %% ../nbs/60_docs.ipynb #3b492959
 def _prepare(src, site, more, names, base, root):
@@ -289,19 +304,20 @@ def build_docs(
     out=None, # By default `doc_path` of its settings
     more:dict=None, # Sections that are no notebooks: `{title: {page: Markdown}}`
     rest:str='Chapters', # What the notebooks beside the home page are called together
+    say=lambda done: None, # Told how much is done, in percent
 )->Path: # The home page
     "Make a site of a project's notebooks"
     need('sphinx', 'myst_nb', 'furo', 'sphinx_copybutton')
     root = Path(root or find_root()).resolve()
     cfg,more = settings(root),more or {}
     nbs,out = root/cfg.get('nbs_path', 'nbs'),Path(out or root/cfg.get('doc_path', '_docs')).resolve()
+    if out.exists() and not (out/'searchindex.js').exists() and any(out.iterdir()): raise InputError(f'{out} is there, and is no site; name another folder')
     site,base = site_of(nbs, rest),f'{cfg["git_url"]}/blob/{cfg.get("branch", "main")}' if cfg.get('git_url') else ''
     if '' not in site: raise InputError(f'{nbs} has no index.ipynb, which is the home page of a site')
-    if out.exists() and not (out/'searchindex.js').exists() and any(out.iterdir()): raise InputError(f'{out} is there, and is no site; name another folder')
     with TemporaryDirectory() as d:
         src,made = Path(d).resolve()/'src',Path(d).resolve()/'site'
         _prepare(src, site, more, names_of(site)|_commands(more), base, root)
-        wrong = _built(src, made, _options(cfg.get('title') or root.name, cfg.get('version', ''))) or dead_links(made)
+        wrong = _built(src, made, _options(cfg.get('title') or root.name, cfg.get('version', '')), say) or dead_links(made)
         if wrong: raise KitError('the site is not right:\n'+'\n'.join(wrong))
         if out.exists(): shutil.rmtree(out)
         shutil.move(made, out)

@@ -227,7 +227,7 @@ def find_engine(
     name:str, # As typed
 )->_Engine:
     "The engine of this name"
-    if name not in ENGINES: raise InputError(f'no engine {name}{nearest(name, ENGINES)}; there are: {", ".join(ENGINES)}')
+    if name not in ENGINES: raise InputError(f'no engine {name}; there are: {", ".join(ENGINES)}{nearest(name, ENGINES)}')
     return ENGINES[name]
 
 # %% ../nbs/52_exports.ipynb #6ee2300e

@@ -77,7 +77,7 @@ class Follow:
         self.model,_,self.which = (load_package(self.own).signature.model, '', '') if self.own else what.partition('@')
         self.which = self.which or ALIASES[0]
         if not self.own and (os.sep in what or Path(what).is_dir()): raise InputError(f'{what} is no package: it has no {SUMS}; type: mlops-kit package')
-        if self.which!=ALIASES[0] and not self.which.isdigit(): raise InputError(f'{what}: {self.which!r} is neither champion nor a version')
+        if self.which!=ALIASES[0] and not self.which.isdigit(): raise InputError(f'{what}: {self.which!r} is neither champion nor a version{nearest(self.which, ALIASES[:1])}')
 
     def __repr__(self): return f'Follow({self.what})'
 
@@ -102,7 +102,9 @@ def _now(self:Follow)->dict: # `champion`, and `challenger` where there is one: 
     "Say which packages are to be served at this moment"
     if self.own: return dict(champion=Place(package_id(self.own), package_id(self.own), self.own))
     rows = {r['number']:r for r in self._log_of(self.model)}
-    if not rows: raise InputError(f'no model {self.model} is registered{nearest(self.model, self._ask(_names_in_file, _names_at))}')
+    if not rows:
+        names = self._ask(_names_in_file, _names_at)
+        raise InputError(f'no model {self.model} is registered; there are: {", ".join(names) or "none"}{nearest(self.model, names)}')
     state = read_log(self._log_of(self.model+_LOG))[0]
     if self.which.isdigit():
         if int(self.which) in state.retired: raise Retired(f'{self.model} {self.which} is retired')

@@ -51,7 +51,8 @@ class Keys:
         found = [(l.strip(), 'MLOPS_KIT_API_KEYS') for l in lines.split(';')]
         if file:
             try: found += [(l.strip(), f'{file}, line {i}') for i,l in enumerate(Path(file).read_text(encoding='utf-8').splitlines(), 1)]
-            except OSError as e: raise InputError(f'the file of keys cannot be read: {e}') from None
+            except FileNotFoundError: raise InputError(f'no file {file} with keys; make one with: mlops-kit keys add NAME --file {file}') from None
+            except OSError as e: raise InputError(f'{file} cannot be read: {e.strerror}') from None
         self.known,self.today = dict(_read_key(l, w) for l,w in found if l and not l.startswith('#')),today
         if file and not self.known: raise InputError(f'{file} has no key; make one with: mlops-kit keys add NAME --file {file}')
 

@@ -143,6 +143,8 @@ def load_log(
     folder,since,until = Path(folder),_moment(since, 'since'),_moment(until, 'until')
     if not folder.is_dir(): raise InputError(f'{folder} is no prediction log'+nearest(folder.name, [p.name for p in folder.parent.glob('*/')]))
     parts = list(_parts(folder, since, until))
+    inner = [] if parts else sorted(p.name for p in folder.glob('*/') if not p.name.startswith('day='))
+    if inner: raise InputError(f'{folder} has the logs of {", ".join(inner)}: name one, such as {folder/inner[0]}')
     df = pd.concat([d for d,_ in parts], ignore_index=True) if parts else _table([])
     df = df[df.role.isin(list(roles)) & (df.time>=since if since is not None else True) & (df.time<until if until is not None else True)]
     once = df.sort_values('time', kind='stable').drop_duplicates(['id', 'role'])

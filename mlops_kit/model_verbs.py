@@ -10,7 +10,7 @@ __all__ = ['models', 'gate', 'package', 'models_list', 'models_show', 'models_hi
 # %% ../nbs/89_models.ipynb #7f45ba89
 import os, re, typer
 from typer import Argument, Option
-from .verbs import _as_json, _json, _picture, _project, _save_figure, _table, _typed, verb
+from .verbs import _as_json, _json, _picture, _project, _quiet, _save_figure, _table, _typed, verb
 
 # %% ../nbs/89_models.ipynb #d2c1741b
 @verb('mlops-kit gate evaluate.gate.strong=better')
@@ -30,9 +30,9 @@ def gate(overrides:list[str]=_typed, as_json:bool=_as_json):
     if not answer.passed: raise typer.Exit(1)
 
 # %% ../nbs/89_models.ipynb #58fef426
-_onnx = Option(None, '--onnx', metavar='FILE', help='Package this graph of another library; takes --contract, --rows and --said')
+_onnx = Option(None, '--onnx', metavar='FILE', help='Package this graph of another library; takes --contract, --table and --said')
 _contract = Option(None, metavar='FILE', help='With --onnx: what its table holds, the features in the order of its columns')
-_rows = Option(None, metavar='FILE', help='With --onnx: a table with features and target')
+_rows = Option(None, '--table', metavar='FILE', help='With --onnx: a table with features and target')
 _said = Option(None, metavar='FILE.npy', help='With --onnx: what the model said of these rows, as numpy saves it')
 _named = Option(None, '--name', help='With --onnx: of the model')
 _to = Option('package', '-o', '--out', metavar='FOLDER', help='With --onnx: where to write it')
@@ -40,7 +40,7 @@ _to = Option('package', '-o', '--out', metavar='FOLDER', help='With --onnx: wher
 def _adopted(onnx, contract, rows, said, name, out, say):
     from mlops_kit.package import package_onnx
     from mlops_kit.project import InputError
-    lacks = [f'--{k}' for k,v in dict(contract=contract, rows=rows, said=said).items() if not v]
+    lacks = [f'--{k}' for k,v in dict(contract=contract, table=rows, said=said).items() if not v]
     if lacks: raise InputError(f'--onnx takes {" and ".join(lacks)}, too: without what the model said there is no proof')
     return package_onnx(onnx, contract, rows, said, out, name or os.path.splitext(os.path.basename(onnx))[0], say)
 
@@ -54,9 +54,9 @@ def _facts(made):
 # %% ../nbs/89_models.ipynb #73a573da
 @verb('mlops-kit package package.int8=true')
 def package(overrides:list[str]=_typed, onnx:str=_onnx, contract:str=_contract, rows:str=_rows, said:str=_said,
-    name:str=_named, out:str=_to, as_json:bool=_as_json):
+    name:str=_named, out:str=_to, quiet:bool=_quiet, as_json:bool=_as_json):
     "Make a folder of the model in models/ that can be sent: graph, signature, card, proof, checksums"
-    def say(text): typer.echo(f'{text} ...', err=True)
+    def say(text): quiet or typer.echo(f'{text} ...', err=True)
     if not onnx: _project()
     from mlops_kit.configs import compose
     from mlops_kit.package import load_package, package
@@ -171,8 +171,8 @@ def models_ready(model:str=_model, version:str=_which, registry:str=_uri, as_jso
     if as_json: return _json(told)
     print(f'{model} {told["version"]} may become champion'+(f' in the place of {told["champion"]}' if told['champion'] not in (None, told['version']) else ''))
 
-@verb('mlops-kit models copy digits champion --to package', on=models, name='copy')
-def models_copy(model:str=_model, version:str=_which, to:str=Option('package', metavar='FOLDER', help='A new one'), registry:str=_uri):
+@verb('mlops-kit models copy digits champion -o package', on=models, name='copy')
+def models_copy(model:str=_model, version:str=_which, to:str=Option('package', '-o', '--out', metavar='FOLDER', help='A new one'), registry:str=_uri):
     "Copy the package of a version out of the registry, checked"
     print(f'{to}: {model} {_registry(registry).copy(model, version, to)}')
 

@@ -9,7 +9,7 @@ __all__ = ['monitor', 'monitor_drift', 'monitor_performance', 'monitor_labels', 
 # %% ../nbs/89_monitoring.ipynb #4a2f50ae
 import typer
 from typer import Argument, Option
-from .verbs import _as_json, _json, _picture, _place, _progress, _save_figure, _table, verb
+from .verbs import _as_json, _json, _picture, _place, _progress, _quiet, _save_figure, _table, verb
 
 # %% ../nbs/89_monitoring.ipynb #cb3b4ef4
 monitor = typer.Typer(no_args_is_help=True, help='What a service was asked: has it changed, was it answered well, and who is told.')
@@ -52,7 +52,7 @@ _k,_n,_few = Option(2, '-k', help='Windows that have to say so'),Option(3, '-n',
 # %% ../nbs/89_monitoring.ipynb #75db3528
 @verb('mlops-kit monitor drift predictions/flights data/flights.parquet --every 1D', on=monitor, name='drift')
 def monitor_drift(log:str=_log, reference:str=Argument(..., metavar='TABLE', help='What the rows were like: CSV, Excel, JSON lines or Parquet'), package:str=_package, since:str=_since, until:str=_until,
-    every:str=_every, rate:float=Option(.05, help='Share of windows, and of calls, that may be wrong'), least:float=_least, k:int=_k, n:int=_n, few:int=_few, picture:str=_picture,
+    every:str=_every, rate:float=Option(.05, '--false-alarms', help='Share of windows, and of calls, that may be wrong'), least:float=_least, k:int=_k, n:int=_n, few:int=_few, picture:str=_picture,
     fail:bool=Option(False, '--fail-on-drift', help='Exit code 1 if a column has drifted and stays'), as_json:bool=_as_json):
     "Say which columns are no longer as they were, window by window, and which of them stay"
     from mlops_kit.project import need
@@ -139,7 +139,7 @@ def monitor_compact(log:str=_log, as_json:bool=_as_json):
 @verb('mlops-kit monitor page predictions/flights data/flights.parquet --labels labels.csv', on=monitor, name='page')
 def monitor_page(log:str=_log, reference:str=Argument(..., metavar='TABLE', help='What the rows were like'), labels:str=Option(None, metavar='TABLE', help='With id and label of each request'),
     package:str=_package, metric:str=_metric, since:str=_since, until:str=_until, every:str=_every, least:float=_least, k:int=_k, n:int=_n, few:int=_few,
-    out:str=Option('monitor.html', '-o', metavar='FILE', help='HTML file to write')):
+    out:str=Option('monitor.html', '-o', '--out', metavar='FILE', help='HTML file to write')):
     "Write one page: what changed, since when, how sure that is, where it hurts, and rows to look at"
     from pathlib import Path
     from mlops_kit.project import need
@@ -179,13 +179,13 @@ def monitor_watch(log:str=_log, reference:str=Argument(..., metavar='TABLE', hel
 # %% ../nbs/89_monitoring.ipynb #6e5dbcc4
 @verb('mlops-kit monitor simulate package data/flights.parquet --target late --drift sudden:temp@8', on=monitor, name='simulate')
 def monitor_simulate(what:str=Argument(..., metavar='MODEL|PACKAGE', help='MODEL@champion, MODEL@3, or the folder of a package'), table:str=Argument(..., metavar='TABLE', help='Rows to ask about'),
-    to:str=Option('simulated', metavar='FOLDER', help='Of prediction logs; nothing of that model must be there yet'), target:str=Option(None, help='Column of the label: labels are written, too'),
+    to:str=Option('simulated', '-o', '--out', metavar='FOLDER', help='Of prediction logs; nothing of that model must be there yet'), target:str=Option(None, metavar='COLUMN', help='That of the label: labels are written, too'),
     drift:list[str]=Option([], metavar='KIND:COLUMN@DAY*SIZE', help='sudden, gradual, seasonal, missing, category, label or concept; may be given several times'),
     days:int=Option(14, help='How many'), rows:int=Option(500, help='A day'), time:str=Option(None, help='Column that says when each row was: they come in that order'),
     lag:str=Option('2D', help='After which half of the labels are known'), start:str=Option(None, help='First day; by default so that the last one ended this midnight'), seed:int=Option(0, help='The same seed, the same traffic'),
     folder:str=Option(None, '--registry-folder', metavar='FOLDER', help='Where packages are kept; by default registry/ of the project'), registry:str=Option(None, '--registry', envvar='MLFLOW_REGISTRY_URI', metavar='URI', help='An MLflow server'),
-    ask:str=Option(None, metavar='ADDRESS', help='Ask a service that runs, which keeps its own log; TO gets the labels'), day:float=Option(10., metavar='SECONDS', help='That a day takes there'),
-    key:str=Option(None, envvar='MLOPS_KIT_KEY', help='For its header x-api-key, with --ask'), quiet:bool=Option(False, help='No progress'), as_json:bool=_as_json):
+    ask:str=Option(None, metavar='ADDRESS', help='Ask a service that runs, which keeps its own log; the folder gets the labels'), day:float=Option(10., metavar='SECONDS', help='That a day takes there'),
+    key:str=Option(None, '--api-key', envvar='MLOPS_KIT_KEY', help='For the header x-api-key, with --ask'), quiet:bool=_quiet, as_json:bool=_as_json):
     "Have a model asked for days in a minute, with drift that you plant"
     from mlops_kit.project import InputError, need
     need('pandas', 'pyarrow', extra='monitor')
@@ -194,8 +194,10 @@ def monitor_simulate(what:str=Argument(..., metavar='MODEL|PACKAGE', help='MODEL
     if ask and start: raise InputError('--start: a service is asked now; leave it out')
     if not ask and day!=10: raise InputError('--day is for a service that is asked: add --ask ADDRESS')
     same = dict(target=target, planted=drift, days=days, rows=rows, time=time, lag=lag, seed=seed)
-    same |= dict(folder=_place(folder), uri=registry, say=_progress(quiet or as_json))
-    told = replay(ask, what, read_table(table), to, seconds=day, key=key, **same) if ask else simulate(what, read_table(table), to, start=start, **same)
+    same |= dict(folder=_place(folder), uri=registry)
+    with _progress(quiet or as_json, days*rows) as say:
+        if ask: told = replay(ask, what, read_table(table), to, seconds=day, key=key, say=say, **same)
+        else: told = simulate(what, read_table(table), to, start=start, say=say, **same)
     if not as_json: return print(told)
     where = dict(log=str(told.log), labels=str(told.labels) if told.labels else None)
     _json(where | dict(rows=told.rows, refused=told.refused, planted=list(map(repr, told.planted))))

@@ -235,6 +235,7 @@ def package(
     from mlops_kit.record import read_run_json
     from mlops_kit.train import load_best
     if not cfg.get('package'): raise InputError('this project has no stage `package`; type: mlops-kit enable package')
+    if not (Path(cfg.models)/'run.json').is_file(): raise InputError(f'{cfg.models} has no trained model yet; type: mlops-kit run nbs')
     record,model,root = read_run_json(cfg.models),load_best(cfg.models),find_root()
     say('reading the data')
     data = _data(cfg)

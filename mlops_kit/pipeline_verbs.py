@@ -8,7 +8,7 @@ __all__ = ['pipeline', 'show', 'export']
 # %% ../nbs/89_pipelines.ipynb #e53c6749
 import os, sys, typer
 from typer import Argument, Option
-from .verbs import _as_json, _json, _overrides, _project, verb
+from .verbs import _as_json, _console, _json, _overrides, _project, verb
 
 # %% ../nbs/89_pipelines.ipynb #c6e198d0
 pipeline = typer.Typer(no_args_is_help=True, help='The chapters as a graph: what has changed, run it, write it down for an orchestrator.')
@@ -29,33 +29,35 @@ def _map(steps):
 def _as_dict(s): return dict(after=s.after, state=s.state, why=s.why, follows=s.follows, reads=s.reads, makes=s.makes, last=s.last.get('id'), seconds=s.last.get('seconds'))
 
 # %% ../nbs/89_pipelines.ipynb #86b3bf33
-_picture = Option(None, metavar='FILE', help='Draw it, too')
+def _drawable(file):
+    from mlops_kit.project import InputError
+    if file and not file.lower().endswith('.svg'): raise InputError(f'{file}: this picture is a file that ends in .svg')
+    return file
+
+_picture = Option(None, metavar='FILE', callback=_drawable, help='Draw it, too: SVG')
 
 def _write_svg(steps, file):
     from pathlib import Path
     from mlops_kit.pipeline import draw_svg
-    from mlops_kit.project import InputError, MachineError
-    if not file.lower().endswith('.svg'): raise InputError(f'{file}: this picture is a file that ends in .svg')
+    from mlops_kit.project import MachineError
     try: Path(file).write_text(draw_svg(steps), encoding='utf-8')
     except OSError as e: raise MachineError(f'{file} cannot be written: {e}') from None
 
-@verb('mlops-kit pipeline show --svg pipeline.svg', on=pipeline)
-def show(overrides:list[str]=_typed, set_name:str=_set, svg:str=_picture, as_json:bool=_as_json):
+@verb('mlops-kit pipeline show --picture pipeline.svg', on=pipeline)
+def show(overrides:list[str]=_typed, set_name:str=_set, picture:str=_picture, as_json:bool=_as_json):
     "Draw the chapters with what has changed, and why; nothing is run"
     _project()
     from mlops_kit.pipeline import read_pipeline, summary
     steps = read_pipeline(None, overrides or [], set_name)
-    if svg: _write_svg(steps, svg)
+    if picture: _write_svg(steps, picture)
     if as_json: return _json({n:_as_dict(s) for n,s in steps.items()})
-    from rich.console import Console
-    here = sys.stdout.isatty()
-    out = Console(file=sys.stdout, width=None if here else 160, color_system='auto' if here else None, force_jupyter=False, highlight=False)
+    out = _console(None if sys.stdout.isatty() else 10_000)
     for line in _map(steps): out.print(line)
     out.print(summary(steps), style='bold')
 
 # %% ../nbs/89_pipelines.ipynb #9314dbe6
 _engine = Argument(metavar='ENGINE', help='airflow, argo, kfp or github')
-_to = Option(None, '--to', metavar='FILE', help='Where to write it; by default where the engine expects it')
+_to = Option(None, '-o', '--out', metavar='FILE', help='Where to write it; by default where the engine expects it')
 _image = Option('train', help='Image of docker/train.Dockerfile, for argo and kfp')
 _force = Option(False, '--force', help='Overwrite what was changed by hand, too')
 _check = Option(False, '--check', help='Write nothing; exit code 1 when the file is not as it would be')

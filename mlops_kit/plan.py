@@ -15,7 +15,7 @@ from graphlib import CycleError, TopologicalSorter
 from itertools import product
 from pathlib import Path
 from .params import check_params, read_params, read_secrets
-from .project import InputError, cores, nearest
+from .project import InputError, cores, find_root, nearest
 
 # %% ../nbs/12_plan.ipynb #61c0c78e
 def _words(paths): return [paths] if isinstance(paths, (str, Path)) else list(paths)
@@ -28,10 +28,19 @@ def split_case(
     return Path(path),entry
 
 # %% ../nbs/12_plan.ipynb #045d501d
+def _elsewhere(path):
+    "A notebook of that name somewhere in the project, or one nearby of a similar name"
+    try: root = find_root()
+    except InputError: return '; and no project is here: go into one, or make one with `mlops-kit new`'
+    same = [f for p in ('*', '*/*', '*/*/*') for f in root.glob(f'{p}.ipynb') if f.name==path.name]
+    if same: return f'; did you mean {os.path.relpath(same[0])}?'
+    return nearest(path.name, [f.name for f in path.parent.glob('*.ipynb')])
+
 def _in_folder(path):
     if path.suffix=='.ipynb' and path.is_file(): return [path]
-    if path.suffix=='.ipynb': raise InputError(f'no such notebook: {path}{nearest(path.name, [f.name for f in path.parent.glob("*.ipynb")])}')
-    if not path.is_dir(): raise InputError(f'{path} is neither a notebook nor a folder')
+    if path.suffix=='.ipynb': raise InputError(f'no such notebook: {path}{_elsewhere(path)}')
+    if path.is_file(): raise InputError(f'{path} is no notebook: the name of one ends in .ipynb')
+    if not path.is_dir(): raise InputError(f'{path} is neither a notebook nor a folder{nearest(path.name, [f.name for f in path.parent.glob("*/")])}')
     found = [f for f in path.glob('*.ipynb') if f.name[0] not in '._']
     if not found: raise InputError(f'no notebooks in {path}')
     return sorted(found, key=lambda f: (f.stem=='index', f.name))
@@ -131,7 +140,7 @@ def read_set(
     "Read a parameter set, and name everything that is wrong with it"
     import yaml
     files = {f.stem:f for f in sorted(Path(root).glob('configs/notebooks/*.yaml'))}
-    if name not in files: raise InputError(f'no parameter set {name}{nearest(name, files)}; there are: {", ".join(files) or "none"}')
+    if name not in files: raise InputError(f'no parameter set {name}; there are: {", ".join(files) or "none"}{nearest(name, files)}')
     try: entries = yaml.safe_load(files[name].read_text(encoding='utf-8')) or {}
     except yaml.YAMLError as e: raise InputError(f'configs/notebooks/{name}.yaml is not YAML: {e}') from None
     if not isinstance(entries, dict): raise InputError(f'configs/notebooks/{name}.yaml is not a mapping of chapters')

@@ -246,7 +246,8 @@ def find_run(
     if len(found)==1: return found[0]
     if every and not found: raise InputError(f'{every[0]["id"]} is a run of kind {every[0]["kind"]}, not {kind}')
     ids = [f.parent.name for d in _places(root) for f in d.glob('*/*/run.json')]
-    raise InputError(f'{len(found)} runs begin with {str(name)!r}{"" if found else nearest(name, ids)}')
+    if not found: raise InputError(f'0 runs begin with {str(name)!r}{nearest(name, ids) or "; type: mlops-kit runs list"}')
+    raise InputError(f'{len(found)} runs begin with {str(name)!r}; type some more of one: {", ".join(r["id"] for r in found[-5:])}')
 
 # %% ../nbs/11_record.ipynb #e1b42306
 METRICS_MIME = 'application/vnd.mlops-kit.metrics+json'

@@ -166,7 +166,7 @@ def _names(self:Registry)->list:
 
 def _known(self:Registry, name):
     rows = self._rows(name)
-    if not rows: raise InputError(f'no model {name} is registered{nearest(name, self.models())}')
+    if not rows: raise InputError(f'no model {name} is registered; there are: {", ".join(self.models()) or "none"}{nearest(name, self.models())}')
     return rows
 
 Registry.models,Registry._known = _names,_known
@@ -262,7 +262,7 @@ def _promote(self:Registry,
     force:str=None, # The reason to promote it although the gate says no
 )->dict: # The transition
     "Make a version champion or challenger, if the one that it is to replace is still there"
-    if to not in ALIASES: raise InputError(f'{to} is neither champion nor challenger')
+    if to not in ALIASES: raise InputError(f'{to} is neither champion nor challenger{nearest(to, ALIASES)}')
     row = self._version(name, version)
     who = who or _me()
     if to=='champion':

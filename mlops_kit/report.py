@@ -35,7 +35,7 @@ def case_line(
 # %% ../nbs/13_report.ipynb #f98fdb30
 def _watched(file):
     utf = 'utf' in (getattr(file, 'encoding', None) or '').lower()
-    return utf and file.isatty() and os.environ.get('TERM')!='dumb'
+    return utf and file.isatty() and os.environ.get('TERM')!='dumb' and not os.environ.get('NO_COLOR')
 
 class Terminal:
     "Show the cases of a suite as they run; call it with a name and a record"
@@ -43,11 +43,12 @@ class Terminal:
         names=(), # Of all cases, for the score and the columns
         file=None, # Where to write; by default the standard output
         live:bool=None, # Draw live lines; by default on a terminal
+        usual:dict=None, # Name to the seconds that a case took before
     ):
-        self.file,self.total,self.live = file or sys.stdout,len(names),None
+        self.file,self.total,self.live,self.usual = file or sys.stdout,len(names),None,dict(usual or {})
         self.width,self.begun = min(max(map(len, names), default=24), 44),time.monotonic()
         self.watched = _watched(self.file) if live is None else live
-        self.colour = self.watched and 'NO_COLOR' not in os.environ
+        self.colour = self.watched and not os.environ.get('NO_COLOR')
         self.running,self.ended = {},Counter()
 
     def __enter__(self): return self
@@ -55,6 +56,7 @@ class Terminal:
     def __call__(self, name, record):
         if record['status']=='running': return self._run(name, record)
         self.running.pop(name, None)
+        self.usual.pop(name, None)
         self.ended[record['status']] += 1
         self.say(case_line(record, self.width, self.colour))
 
@@ -114,9 +116,14 @@ def _picture(self):
         table.add_row(self._spinner, name, _bar(s), cells, seconds(now-s['begun']))
     done = ', '.join(f'{n} {s}' for s in SIGNS if (n := self.ended[s]))
     of = f' of {self.total}' if self.total else ''
-    return Group(table, f'{sum(self.ended.values())}{of} done{f": {done}" if done else ""}; {seconds(now-self.begun)}')
+    return Group(table, f'{sum(self.ended.values())}{of} done{f": {done}" if done else ""}; {seconds(now-self.begun)}{self._left(now)}')
 
-Terminal._picture = _picture
+def _left(self, now):
+    if len(self.usual)<self.total-sum(self.ended.values()): return ''
+    spent = sum(min(now-s['begun'], self.usual[n]) for n,s in dict(self.running).items())
+    return f', about {seconds((sum(self.usual.values())-spent)/max(len(self.running), 1))} left'
+
+Terminal._picture,Terminal._left = _picture,_left
 
 # %% ../nbs/13_report.ipynb #24dc9f4e
 def _block(r, colour):

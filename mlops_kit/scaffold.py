@@ -6,7 +6,7 @@
 __all__ = ['Source', 'OwnData', 'Project', 'template_source', 'own_data', 'new']
 
 # %% ../nbs/90_scaffold.ipynb #042f28b9
-import os, shutil, subprocess, sys, warnings
+import os, re, shutil, subprocess, sys, warnings
 from collections import namedtuple
 from importlib import metadata
 from importlib.util import find_spec
@@ -72,11 +72,19 @@ def _home(own):
 
 # %% ../nbs/90_scaffold.ipynb #c2a25847
 def _unasked(given, worker):
-    asked = worker.template.questions_data
-    for name in given.keys()-asked.keys():
-        raise InputError(f'the template has no question {name!r}{nearest(name, asked)} It asks: {", ".join(asked)}')
+    known = worker.template.questions_data
+    asked = [n for n,q in known.items() if q.get('when') is not False]
+    for name in given.keys()-known.keys():
+        raise InputError(f'the template has no question {name!r}; it asks: {", ".join(asked)}{nearest(name, asked)}')
 
 # %% ../nbs/90_scaffold.ipynb #2ac5963f
+def _unfit(e, given, src):
+    bad = re.match("Invalid choice for '(.*?)': '(.*)' is not in \\[(.*)\\]", str(e)) or re.match("Validation error for question '(.*?)': (.*)", str(e), re.S)
+    if not bad: return f'{src.url}: {e}'
+    if bad.re.groups==2: return f'{bad[1]}={given.get(bad[1], "")}: {bad[2]}'
+    choices = bad[3].replace("'", '').split(', ')
+    return f'{bad[1]}={bad[2]}: it is one of {", ".join(choices)}{nearest(bad[2], choices)}'
+
 def _render(src, dest, given, defaults):
     from copier import run_copy
     from copier.errors import CopierError, DirtyLocalWarning
@@ -85,7 +93,10 @@ def _render(src, dest, given, defaults):
         warnings.simplefilter('ignore', DirtyLocalWarning)
         try: return run_copy(src.url, dest, data=given, vcs_ref=src.ref, user_defaults=guesses, defaults=defaults, quiet=True)
         except KeyboardInterrupt: raise KeyboardInterrupt from None
-        except (CopierError, ValueError) as e: raise InputError(f'{type(e).__name__}: {e}'.removeprefix('ValueError: ')) from e
+        except (CopierError, ValueError) as e: raise InputError(_unfit(e, given, src)) from e
+        except Exception as e:
+            if type(e).__module__.partition('.')[0]!='plumbum': raise
+            raise InputError(f'{src.url} cannot be read: {(e.stderr.strip() or str(e)).splitlines()[-1]}') from None
 
 # %% ../nbs/90_scaffold.ipynb #26689895
 def _free(dest):

@@ -8,7 +8,7 @@ __all__ = ['keys', 'serve', 'predict', 'smoke', 'keys_add', 'keys_list']
 # %% ../nbs/89_serving.ipynb #33916303
 import typer
 from typer import Argument, Option
-from .verbs import _as_json, _json, _on, _place, _progress, _table, verb
+from .verbs import _as_json, _json, _on, _place, _progress, _quiet, _rows_in, _table, verb
 
 # %% ../nbs/89_serving.ipynb #259738ad
 def _wish(name, default, text, metavar=None): return Option(default, f'--{name}', envvar=f'MLOPS_KIT_{name.upper().replace("-", "_")}', help=text, metavar=metavar)
@@ -24,8 +24,8 @@ def serve(what:str=_what, host:str=_wish('host', '127.0.0.1', 'Who may reach it;
     canary:float=_wish('canary', 0., 'Share of keys (x-request-key) that the challenger answers'), shadow:bool=_wish('shadow', False, 'Have the challenger answer all, unheard'),
     log:str=_log, keys:str=_wish('keys', None, 'Who may ask: a file of lines from `mlops-kit keys add`', 'FILE'), rate:float=_wish('rate', None, 'Requests a second of one key, or address'),
     body:int=_wish('max-body', 4_000_000, 'Bytes of one request'), rows:int=_wish('max-rows', 10_000, 'Rows of one request'), seconds:float=_wish('max-seconds', 10., 'For one request'),
-    room:int=_wish('max-at-once', 64, 'Requests that may wait for a thread'), every:float=_wish('every', 2., 'Seconds between two looks at the registry'),
-    folder:str=_folder, registry:str=_uri, quiet:bool=_wish('quiet', False, 'Tell of no request that was answered')):
+    room:int=_wish('max-at-once', 64, 'Requests that may wait for a thread'), every:float=_wish('wait', 2., 'Seconds between two looks at the registry'),
+    folder:str=_folder, registry:str=_uri, quiet:bool=Option(False, '-q', '--quiet', envvar='MLOPS_KIT_QUIET', help='Tell of no request that was answered')):
     "Answer over HTTP for a registered model or a package, until ^C; its page is at /docs"
     from mlops_kit.server import Wish, serve
     wish = Wish(what, _place(folder), registry, canary, shadow, log, keys, rate, every, quiet, dict(body=body, rows=rows, seconds=seconds, room=room))
@@ -35,14 +35,15 @@ def serve(what:str=_what, host:str=_wish('host', '127.0.0.1', 'Who may reach it;
 # %% ../nbs/89_serving.ipynb #05a54c6f
 @verb('mlops-kit predict digits@champion new.parquet -o said.parquet')
 def predict(what:str=Argument(..., metavar='MODEL@WHICH', help='MODEL@champion, MODEL@3, or the folder of a package'), file:str=Argument(..., metavar='FILE', help='A table: CSV, Excel, JSON lines or Parquet'),
-    out:str=Option(None, '-o', metavar='FILE', help='Parquet file to write; by default FILE.predictions.parquet'), log:str=_log, folder:str=_folder, registry:str=_uri,
-    rows:int=Option(100_000, help='In memory at once'), on:str=_on,
-    quiet:bool=Option(False, '--quiet', help='Tell of no progress'), as_json:bool=_as_json):
+    out:str=Option(None, '-o', '--out', metavar='FILE', help='Parquet file to write; by default FILE.predictions.parquet'), log:str=_log, folder:str=_folder, registry:str=_uri,
+    rows:int=Option(100_000, '--at-once', help='Rows in memory at once'), on:str=_on,
+    quiet:bool=_quiet, as_json:bool=_as_json):
     "Answer every row of a table, with the package that a service would answer with"
     from functools import partial
     from mlops_kit.predict import predict_table
     if on: from mlops_kit.spread import ask_there
-    told = predict_table(what, file, out, _place(folder), registry, log, rows, _progress(quiet), on and partial(ask_there, on=on))
+    with _progress(quiet, _rows_in(file)) as say:
+        told = predict_table(what, file, out, _place(folder), registry, log, rows, say, on and partial(ask_there, on=on))
     if as_json: return _json(told)
     print(f'{told["file"]}: {told["rows"]:,} rows by {told["model"]} {told["version"]} in {told["seconds"]:.1f} s')
 
@@ -50,7 +51,7 @@ def predict(what:str=Argument(..., metavar='MODEL@WHICH', help='MODEL@champion, 
 @verb('mlops-kit smoke https://digits.example.com --version 3')
 def smoke(address:str=Argument(..., metavar='ADDRESS', help='Of a service, as in http://127.0.0.1:8000'), version:str=Option(None, '--version', help='The champion that has to be there'),
     times:int=Option(20, help='How often to ask'), slowest:float=Option(1., help='Seconds that half of the answers may take'),
-    patience:float=Option(60., help='Seconds until it has to be ready, in that version'), key:str=Option(None, envvar='MLOPS_KIT_KEY', help='For the header x-api-key'), as_json:bool=_as_json):
+    patience:float=Option(60., help='Seconds until it has to be ready, in that version'), key:str=Option(None, '--api-key', envvar='MLOPS_KIT_KEY', help='For the header x-api-key'), as_json:bool=_as_json):
     "Ask a deployed service as a user would, and say what is wrong with it"
     from mlops_kit.smoke import smoke
     told = smoke(address, version, times, slowest, key, patience)
@@ -62,7 +63,7 @@ keys = typer.Typer(no_args_is_help=True, help='Keys to ask a service with.')
 _keys = Option('keys', '--file', envvar='MLOPS_KIT_KEYS', metavar='FILE', help='Of keys, as `serve --keys` takes it')
 
 @verb('mlops-kit keys add ada --days 90', on=keys, name='add')
-def keys_add(name:str=Argument(..., help='Whose it is'), days:int=Option(None, help='How long it is good; by default for ever'), file:str=_keys):
+def keys_add(name:str=Argument(..., metavar='NAME', help='Whose it is'), days:int=Option(None, help='How long it is good; by default for ever'), file:str=_keys):
     "Make a key; it is shown once, and only its digest is kept"
     from mlops_kit.guard import add_key
     made = add_key(file, name, days)

@@ -49,6 +49,8 @@ def _render(origin, dest, ref, answers, ask=False, trust=False):
     import yaml
     from copier import run_copy
     from copier.errors import CopierError, UnsafeTemplateError
+    if Path(origin.source).is_dir() and not [*Path(origin.source).glob('copier.y*ml'), *Path(origin.source).glob('HEAD')]:
+        raise InputError(f'no template in {origin.source}: it has no copier.yml')
     try: worker = run_copy(origin.source, dest, data=answers, vcs_ref=ref, answers_file=origin.file, defaults=not ask, quiet=True, unsafe=trust, overwrite=True)
     except UnsafeTemplateError: raise InputError(f'{origin.source} wants to run code on this machine; read it first, and then say --trust') from None
     except (CopierError, ValueError, OSError) as e: raise InputError(f'{origin.source}{f" at {ref}" if ref else ""}: {_short(e)}') from e

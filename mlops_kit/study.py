@@ -17,6 +17,7 @@ from uuid import uuid4
 from zlib import crc32
 from .project import InputError, KitError, MachineError, need
 from .record import _gone, _me
+from .report import seconds
 from .forks import Forks
 from .space import _optuna, draw, grid, overrides_of
 from .train import run_fields
@@ -262,7 +263,7 @@ class _Search:
         self.study,self.n_trials,self.jobs,self.propose,self.heartbeat = study,n_trials,jobs,propose,heartbeat
         self.sampler,self.constraints,self.rate = sampler,constraints,rate
         self.mine,self.failed,self.ended,self.me,self.waited = {},[],0,uuid4().hex[:8],False
-        self.log = logging.getLogger('mlops_kit').info
+        self.log,self.begun,self.before = logging.getLogger('mlops_kit').info,time.monotonic(),len(_done(study))
 
     def counted(self):
         from optuna.trial import TrialState
@@ -319,7 +320,11 @@ def _limit(self:_Search, reason):
         raise KitError(f'{len(self.failed)} of {self.ended} trials failed, more than max_failure_rate={self.rate:g} allows; the first: {self.failed[0]}')
 
 def _say(self:_Search, trial, said):
-    self.log(f'[{len(_done(self.study))}/{self.n_trials}] trial {trial.number}: {said} ({" ".join(overrides_of(trial.params))})')
+    if os.environ.get('MLOPS_KIT_QUIET'): return
+    done = len(_done(self.study))
+    new,left = done-self.before,self.n_trials-done
+    told = f', about {seconds((time.monotonic()-self.begun)/new*left)} left' if new>0 and left>0 else ''
+    self.log(f'[{done}/{self.n_trials}] trial {trial.number}: {said} ({" ".join(overrides_of(trial.params))}){told}')
 
 _Search.tell,_Search.lose,_Search.close,_Search.limit,_Search.say = _tell,_lose,_close,_limit,_say
 

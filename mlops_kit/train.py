@@ -43,7 +43,7 @@ def _quiet():
     finally:
         for l,level in zip(logs, levels): l.setLevel(level)
 
-def _at_terminal(): return sys.stderr.isatty() and not os.environ.get('CI')
+def _at_terminal(): return sys.stderr.isatty() and not os.environ.get('CI') and not os.environ.get('MLOPS_KIT_QUIET') and not os.environ.get('NO_COLOR')
 
 # %% ../nbs/22_train.ipynb #68fbbe04
 @contextmanager
@@ -424,7 +424,7 @@ def main():
         _hydra_main()
     except KeyboardInterrupt: sys.exit(130)
     except KitError as e:
-        if os.environ.get('LOCAL_RANK', '0')=='0': sys.stderr.write(f'{e}\n')
+        if os.environ.get('LOCAL_RANK', '0')=='0': sys.stderr.write(f'error: {e}\n')
         sys.exit(e.code)
 
 # %% ../nbs/22_train.ipynb #60835b48

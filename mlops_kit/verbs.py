@@ -7,7 +7,9 @@ __all__ = ['app', 'verb']
 
 # %% ../nbs/88_verbs.ipynb #e83094ec
 import json, sys, time, typer
+from contextlib import contextmanager
 from typer import Argument, Context, Option
+from .usage import no_colours
 
 # %% ../nbs/88_verbs.ipynb #b15d7d98
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False,
@@ -21,26 +23,75 @@ def _project():
     need('nbdev', 'papermill', 'hydra', 'pytorch_lightning', 'optuna', 'wandb', 'pandera')
 
 # %% ../nbs/88_verbs.ipynb #392cb5cc
-def _table(rows, *columns, title=None):
-    from rich.console import Console
+def _words(column): return max((len(w) for c in column for w in str(c).split()), default=1)
+
+def _widest(column):
+    from rich.cells import cell_len
+    return max((cell_len(l) for c in column for l in c.splitlines()), default=0)
+
+def _cards(rows, columns):
+    wide = max(map(len, columns))
+    for r in rows: yield '\n'.join(f'{n:{wide}}  {c}'.rstrip() for n,c in zip(columns, r) if c!='')+'\n'
+
+# %% ../nbs/88_verbs.ipynb #5e0ebb24
+def _grid(rows, columns, title, least):
     from rich.table import Table
     from rich.text import Text
-    t = Table(*columns, title=title, title_justify='left', box=None, pad_edge=False, header_style='bold')
-    for r in rows: t.add_row(*(Text(str('' if c is None else c)) for c in r))
-    Console(width=None if sys.stdout.isatty() else 140).print(t)
+    t = Table(title=title, title_justify='left', box=None, pad_edge=False, header_style='bold')
+    for c,n in zip(columns, least): t.add_column(Text(c), min_width=n, overflow='fold')
+    for r in rows: t.add_row(*map(Text, r))
+    return t
+
+def _console(width=None):
+    from rich.console import Console
+    return Console(file=sys.stdout, width=width, force_jupyter=False, highlight=False, color_system=None if no_colours() else 'auto')
+
+# %% ../nbs/88_verbs.ipynb #c59619c5
+def _table(rows, *columns, title=None):
+    rows = [['' if c is None else str(c) for c in r] for r in rows]
+    least = [_words([n, *cells]) for n,*cells in zip(columns, *rows)]
+    console,gaps = _console(),2*(len(columns)-1)
+    if not sys.stdout.isatty(): console.width = max(len(title or ''), gaps+sum(map(_widest, zip(columns, *rows))))
+    if sum(least)+gaps<=console.width: return console.print(_grid(rows, columns, title, least))
+    for text in ([title] if title else [])+list(_cards(rows, columns)): print(text)
 
 def _json(obj): print(json.dumps(obj, indent=1, default=str, ensure_ascii=False))
 
-# %% ../nbs/88_verbs.ipynb #dc95d31f
-def _progress(quiet):
-    start,last = time.monotonic(),[0.]
-    def say(done):
-        took,now = time.monotonic()-start,time.monotonic()
-        if quiet or now-last[0]<(.2 if sys.stderr.isatty() else 5): return
-        last[0] = now
-        typer.echo(f'{done:,} rows, {done/took:,.0f} a second'+('\r' if sys.stderr.isatty() else '\n'), err=True, nl=False)
-    return say
+# %% ../nbs/88_verbs.ipynb #934ac9e3
+_quiet = Option(False, '-q', '--quiet', envvar='MLOPS_KIT_QUIET', show_envvar=False, help='Say nothing but the result')
 
+def _clock(seconds):
+    m,s = divmod(int(seconds), 60)
+    h,m = divmod(m, 60)
+    return f'{h}:{m:02}:{s:02}' if h else f'{m}:{s:02}'
+
+def _far(done, total, of, took):
+    if of=='%': said = f'{done:.0f}%'
+    else: said = f'{done:,}'+(f' of {total:,}' if total else '')+f' {of}, {done/took:,.0f} a second'
+    return said+(f', {_clock(took*(total-done)/done)} left' if total and 0<done<=total else '')
+
+# %% ../nbs/88_verbs.ipynb #b28d3187
+@contextmanager
+def _progress(quiet, total=None, of='rows'): # Gives a function to tell how much is done
+    here,start = sys.stderr.isatty(),time.monotonic()
+    last,wide = [start-1 if here else start],[0]
+    def say(done):
+        now = time.monotonic()
+        if quiet or now-last[0]<(.2 if here else 30): return
+        last[0],text = now,_far(done, total, of, max(now-start, 1e-3))
+        wide[0] = max(wide[0], len(text))
+        typer.echo(f'\r{text:{wide[0]}}' if here else text, err=True, nl=not here)
+    try: yield say
+    finally:
+        if wide[0] and here: typer.echo(f'\r{"":{wide[0]}}\r', err=True, nl=False)
+
+def _rows_in(file): # How many, where the file says so
+    from contextlib import suppress
+    with suppress(ImportError, OSError, ValueError): # Reading it will say what is wrong
+        import pyarrow.parquet
+        return pyarrow.parquet.read_metadata(file).num_rows
+
+# %% ../nbs/88_verbs.ipynb #dc95d31f
 def _place(folder):
     from contextlib import suppress
     from mlops_kit.project import InputError, find_root

@@ -67,7 +67,7 @@ def test_what_was_planted_is_found(tmp_path, monitor):
     sold.assign(price=3 * sold['size'] + np.random.default_rng(1).normal(0, 5, 3000)).to_csv(tmp_path / 'train.csv', index=False)
     package = toy_package(tmp_path / 'package', 3, 'homes', FIELDS)
     plan = '--target', 'price', '--drift', 'sudden:kind@8*.5', '--drift', 'concept@10', '--lag', '6h', '--start', '2026-11-01', '--json'
-    made = json.loads(monitor('simulate', package, tmp_path / 'train.csv', '--to', tmp_path / 'kept', *plan)[1])
+    made = json.loads(monitor('simulate', package, tmp_path / 'train.csv', '--out', tmp_path / 'kept', *plan)[1])
     code, out, _ = monitor('drift', made['log'], tmp_path / 'train.csv', '--json', '--fail-on-drift')
     assert (code, json.loads(out)['alarm']) == (1, {'kind': '2026-11-09T00:00:00+00:00'})
     code, out, _ = monitor('performance', made['log'], made['labels'], '--slice', 'large=size > 60', '--json', '--fail-on-worse')
@@ -113,7 +113,7 @@ def test_images_of_a_service(eyes, tmp_path, monitor):
     with serving(eyes) as remote: [answer] = remote.predict([{'image': images(1).to_numpy().reshape(4, 4).tolist()}])
     assert sorted(answer) == ['label', 'probability']
     plan = '--drift', 'sudden:image@8', '--start', '2026-11-01', '--rows', 200, '--json'
-    made = json.loads(monitor('simulate', eyes, tmp_path / 'new.parquet', '--to', tmp_path / 'kept', *plan)[1])
+    made = json.loads(monitor('simulate', eyes, tmp_path / 'new.parquet', '--out', tmp_path / 'kept', *plan)[1])
     code, out, err = monitor('drift', made['log'], tmp_path / 'train.parquet', '--package', eyes, '--json', '--fail-on-drift')
     assert (code, json.loads(out)['alarm']['embedding']) == (1, '2026-11-09T00:00:00+00:00')
     assert err == 'no row was asked with mark, which %s has\n' % (tmp_path / 'train.parquet')
@@ -143,7 +143,7 @@ def test_images_of_a_service(eyes, tmp_path, monitor):
     (['labels', '{log}', '{table}', '--id', 'name', '--label', 'price', '--time', 'kind'], 'has no times'),
     ([*SIMULATE, '--drift', 'suden:size'], 'did you mean sudden'), ([*SIMULATE, '--drift', 'sudden:siz'], 'did you mean size'),
     ([*SIMULATE, '--lag', 'long'], 'is no length'), ([*SIMULATE, '--start', 'once'], "start is 'once'"),
-    ([*SIMULATE, '--to', '{kept}'], 'must not be mixed')])
+    ([*SIMULATE, '--out', '{kept}'], 'must not be mixed')])
 def test_wrong_words(log, words, told, monitor):
     "What is wrong is said in one sentence, with exit code 2"
     known = {'log': log, 'kept': log.parent, 'table': log.parents[1] / 'train.csv', 'package': log.parents[1] / 'package'}

@@ -106,7 +106,7 @@ else:
     said = model.fit(x, table['price']).predict_proba(x)
     open('m.onnx', 'wb').write(to_onnx(model, x[:1]).SerializeToString())
 np.save('said.npy', said), np.save('wrong.npy', said * .9)'''
-ADOPT = 'package --onnx m.onnx --contract homes.yaml --rows rows.csv'
+ADOPT = 'package --onnx m.onnx --contract homes.yaml --table rows.csv'
 
 
 @pytest.fixture(scope='module')
@@ -134,8 +134,8 @@ def test_other_libraries_are_packaged(others, tmp_path, library):
 
 
 @pytest.mark.parametrize(('words', 'says'), {
-    'nothing said': ('package --onnx m.onnx --rows rows.csv', '--contract and --said'),
-    'no graph': ('package --onnx none.onnx --contract c.yaml --rows rows.csv --said said.npy', 'c.yaml')}.values())
+    'nothing said': ('package --onnx m.onnx --table rows.csv', '--contract and --said'),
+    'no graph': ('package --onnx none.onnx --contract c.yaml --table rows.csv --said said.npy', 'c.yaml')}.values())
 def test_what_a_package_lacks_is_named(project_env, tmp_path, words, says):
     "A mistake on the command line is one sentence, and exit code 2"
     done = project_env.run('mlops-kit', *words.split(), cwd=tmp_path, ok=False, env=QUIET)

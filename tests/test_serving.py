@@ -77,7 +77,7 @@ def until(f, seconds=20):
 @contextmanager
 def serving(env, *words, cwd, **limits):
     "A service on a free port, by a command of its own, stopped at the end"
-    command, said = [env.bin / 'mlops-kit', 'serve', *map(str, words), '--port', '0', '--every', '.2'], cwd / 'said.log'
+    command, said = [env.bin / 'mlops-kit', 'serve', *map(str, words), '--port', '0', '--wait', '.2'], cwd / 'said.log'
 
     def limited(): [resource.setrlimit(getattr(resource, k), (v, resource.RLIM_INFINITY)) for k, v in limits.items()]
     with open(said, 'w') as log: p = subprocess.Popen(command, cwd=cwd, stderr=log, preexec_fn=limited, env=os.environ | {'PYTHONPATH': ''})
