@@ -10,7 +10,7 @@ import asyncio, json, os, secrets, shlex, signal, subprocess, sys, threading
 from html import escape
 from inspect import signature
 from pathlib import Path
-from .frame import SHARED
+from .frame import sheet_html, table_html, top_html
 from .journal import read_suite
 from .page import page_html
 from .params import Code, param_problems, read_params
@@ -230,12 +230,11 @@ def answer(
 
 # %% ../nbs/62_panel.ipynb #8bab0649
 _STYLE = '''
-[hidden]{display:none!important}main{max-width:1000px;margin:0 auto;padding:8px 24px 64px}header{display:flex;gap:12px;align-items:baseline;color:var(--mute);font-size:14px;padding:12px 0}header b{color:var(--fg)}
-h1{font-size:24px;margin:12px 0 4px}h2{font-size:17px;margin:32px 0 8px}.mute{color:var(--mute);font-size:14px}
+[hidden]{display:none!important}.sheet{max-width:1000px}
 button,input,select,textarea{font:inherit;font-size:14px;color:var(--fg);background:var(--bg);border:1px solid var(--line);border-radius:6px;padding:5px 10px;min-height:34px}
 button{cursor:pointer}button:hover{background:var(--soft)}button:disabled{opacity:.5;cursor:default}
 button.go{background:var(--link);color:var(--bg);border-color:var(--link);font-weight:600;padding:5px 20px}
-.field{display:grid;grid-template-columns:minmax(150px,1fr) minmax(0,2fr);gap:2px 20px;padding:10px 0;border-bottom:1px solid var(--line)}
+.field{display:grid;grid-template-columns:minmax(150px,1fr) minmax(0,2fr);gap:2px 20px;padding:10px 0;border-bottom:1px solid var(--line);align-items:start}
 .field label b{display:block;overflow-wrap:anywhere}.field .mute{display:block;font-size:13px}
 .field :is(input,select,textarea){width:100%;font-family:var(--mono);font-size:13px}.field textarea{resize:vertical;min-height:62px}
 .field.changed label b::after{content:" changed";color:var(--link);font-weight:400;font-size:13px}
@@ -247,9 +246,8 @@ _STYLE += '''
 .row{display:flex;flex-wrap:wrap;gap:8px 12px;align-items:center;margin:14px 0}.row pre{flex:1 1 300px;min-width:0;padding:7px 12px;white-space:pre-wrap;overflow-wrap:anywhere}
 .job{border:1px solid var(--line);border-radius:6px;padding:10px 14px;margin:8px 0}.job .row{margin:0}.job progress{flex:1 1 160px;accent-color:var(--link)}.job code{overflow-wrap:anywhere}
 .badge{display:inline-block;white-space:nowrap;color:var(--c,var(--fg));background:color-mix(in srgb,var(--c,var(--line)) 12%,var(--bg));border-radius:4px;padding:1px 8px;font-size:14px;font-weight:600}
-.scroll{overflow-x:auto}table{border-collapse:collapse;width:100%;font-size:14px}th,td{text-align:left;padding:7px 10px;border-bottom:1px solid var(--line);vertical-align:top}
-th{color:var(--mute);font-weight:600}td{font-variant-numeric:tabular-nums}td code{overflow-wrap:anywhere}td.acts{white-space:nowrap}td button+button{margin-left:6px}td button{min-height:0;padding:2px 8px;font-size:13px}
-@media(max-width:680px){main{padding:0 14px 40px}.field{grid-template-columns:1fr}.wrong{grid-column:1}thead{display:none}tr{display:block;padding:8px 0;border-bottom:1px solid var(--line)}td{display:inline-block;border:0;padding:2px 8px 2px 0}}
+#list table{width:100%}#list td.acts{white-space:nowrap}#list button{min-height:0;padding:2px 8px;font-size:13px}#list button+button{margin-left:6px}
+@media(max-width:680px){.field{grid-template-columns:1fr}.wrong{grid-column:1}#list thead{display:none}#list tr{display:block;padding:8px 0;border-bottom:1px solid var(--line)}#list td{display:inline-block;border:0;padding:2px 8px 2px 0}}
 '''
 
 # %% ../nbs/62_panel.ipynb #c4aa46e2
@@ -315,9 +313,9 @@ const open = async name => {
   notebook = name
   asked = false
   $('form').hidden = !name
+  $('title').textContent = name ? 'Run ' + name.split('/').pop() : 'Runs'
   if (!name) return
   try { fields = (await ask('form', {notebook})).fields } catch (e) { fields = []; say(e.message) }
-  $('title').textContent = 'Run ' + name.split('/').pop()
   $('fields').replaceChildren(...fields.map(field))
   $('none').hidden = fields.length > 0
   await check()
@@ -386,15 +384,15 @@ open(notebook); follow(); list()
 '''
 
 # %% ../nbs/62_panel.ipynb #54920e69
-_BODY = '''<main><header><b>{project}</b> <span>runs</span> <select id="which" aria-label="Notebook">{options}</select></header>
-<p id="said" class="wrong" role="alert"></p>
-<form id="form" hidden><h1 id="title">Run</h1><p class="mute">What you leave alone stays as the notebook has it. The notebook itself is not changed.</p>
+_FORM = '''<p id="said" class="wrong" role="alert"></p>
+<form id="form" hidden><p class="mute">What you leave alone stays as the notebook has it. The notebook itself is not changed.</p>
 <p id="none" class="mute" hidden>This notebook has no parameters: give one of its cells the tag <code>parameters</code>.</p>
 <div id="fields"></div><div class="row"><button class="go" id="go">Run</button>
-<div id="typed" class="row" style="flex:1;margin:0" hidden><pre id="command" tabindex="0" aria-label="The same in a terminal"></pre><button type="button" id="copy">Copy</button></div></div></form>
+<div id="typed" class="row" style="flex:1;margin:0" hidden><pre id="command" tabindex="0" role="region" aria-label="The same in a terminal"></pre><button type="button" id="copy">Copy</button></div></div></form>
 <section id="now" hidden><h2>Since JupyterLab began</h2><div id="jobs"></div></section>
-<section><h2>Runs</h2><p id="few" class="mute" hidden>Nothing has run yet.</p><div class="scroll" tabindex="0" role="region" aria-label="Runs"><table>
-<thead><tr><th>Status</th><th>What</th><th>Began</th><th>Took</th><th>Metrics</th><th><span hidden>Open</span></th></tr></thead><tbody id="runs"></tbody></table></div></section></main>'''
+<section id="list"><h2>Runs</h2><p id="few" class="mute" hidden>Nothing has run yet.</p>'''
+
+_HEAD = 'Status', 'What', 'Began', 'Took', 'Metrics', 'Open'
 
 # %% ../nbs/62_panel.ipynb #e6acdc05
 def panel_html(
@@ -406,9 +404,10 @@ def panel_html(
     root = Path(root)
     options = ''.join(f'<option value="{escape(n)}"{" selected" if n==notebook else ""}>{escape(n or "choose a notebook")}</option>' for n in ('', *_chapters(root)))
     config = json.dumps(dict(root=str(root), notebook=notebook, xsrf=xsrf)).replace('<', '\\u003c')
-    head = '<!doctype html><html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width,initial-scale=1">'
-    return f'''{head}<title>Runs of {escape(root.name)}</title><style>{SHARED}{_STYLE}</style></head><body>{_BODY.format(project=escape(root.name), options=options)}
-<script type="application/json" id="config">{config}</script><script>{_SCRIPT}</script></body></html>'''
+    top = top_html(root.name, 'run with parameters', more=f'<select id="which" aria-label="Notebook">{options}</select>')
+    script = f'<script type="application/json" id="config">{config}</script><script>{_SCRIPT}</script>'
+    runs = table_html(_HEAD, [], 'Runs').replace('<tbody>', '<tbody id="runs">')
+    return sheet_html('Runs', top, f'{_FORM}{runs}</section>{script}', _STYLE, '<span id="title">Runs</span>')
 
 # %% ../nbs/62_panel.ipynb #cb5bc171
 def _page_handlers(desk):

@@ -8,6 +8,8 @@ from helpers import ROOT, Env, service
 
 PLAYWRIGHT = 'playwright==1.65.2'
 SHOTS = ROOT / 'build/screenshots'  # Kept by CI, to be looked at
+# What axe-core finds: no breach of WCAG 2, A and AA
+AXE = "axe.run({runOnly: ['wcag2a', 'wcag2aa']}).then(r => r.violations.map(v => [v.id, v.nodes.slice(0, 3).map(n => n.html)]))"
 FLAGS = '--no-sandbox --disable-gpu --disable-background-networking --disable-component-update --disable-sync'.split()
 
 

@@ -3,7 +3,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from browser import chromium, new_page  # noqa: F401  (a fixture)
+from browser import AXE, chromium, new_page  # noqa: F401  (a fixture)
 from helpers import ROOT, files, sh
 from typer.main import get_command
 
@@ -13,7 +13,6 @@ from mlops_kit.docs import dead_links
 pytestmark = [pytest.mark.full, pytest.mark.xdist_group('docs')]
 DOCS = Path(sys.executable).parent / 'mlops-kit', 'docs', '--out'
 PAGES = 'index', 'tutorials', 'tutorials/02_wandb', 'explanation/comparison', '41_drift', 'benchmarks/drift', 'commands/run'
-AXE = "axe.run({runOnly: ['wcag2a', 'wcag2aa']}).then(r => r.violations.map(v => [v.id, v.nodes.slice(0, 3).map(n => n.html)]))"
 SIZES = {'desk': {'width': 1400, 'height': 900}, 'phone': {'width': 390, 'height': 844}}
 
 

@@ -13,8 +13,9 @@ from urllib.request import Request, urlopen
 import nbformat
 import psutil
 import pytest
-from browser import chromium, keep_picture, new_page  # noqa: F401  (a fixture)
+from browser import AXE, chromium, keep_picture, new_page  # noqa: F401  (a fixture)
 from children import Child, commit_all, tree
+from helpers import ROOT
 from nbformat.v4 import new_code_cell, new_notebook
 
 pytestmark = [pytest.mark.full, pytest.mark.alone, pytest.mark.xdist_group('image')]
@@ -207,6 +208,9 @@ def test_run_with_parameters(project, chromium):  # noqa: F811
         page.get_by_role('tab', name='Run 99_toy.ipynb').click()
         form.locator('#runs tr', has_text='rows=21').get_by_text('drawn 42').wait_for()
         keep_picture(page, 'lab-passed')
+        frame = page.locator('iframe[title="Run 99_toy.ipynb"]').element_handle().content_frame()
+        frame.add_script_tag(path=ROOT / '.lint/node_modules/axe-core/axe.min.js')
+        assert frame.evaluate(AXE) == []
     assert recorded(project) == [('passed', {'rows': 21, 'scale': 'linear'}, {'drawn': 42})]
     assert cells_of(project) == before
     assert wrong == []

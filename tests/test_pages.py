@@ -4,7 +4,7 @@ from itertools import pairwise
 from pathlib import Path
 
 import pytest
-from browser import chromium, new_page  # noqa: F401  (a fixture)
+from browser import AXE, chromium, new_page  # noqa: F401  (a fixture)
 from helpers import ROOT
 from nbformat import write
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
@@ -12,7 +12,6 @@ from typer.testing import CliRunner
 
 SIZES = {'desk': {'width': 1400, 'height': 900}, 'phone': {'width': 390, 'height': 844}}
 PAGES = 'present', 'report', 'runs', 'diff', 'watch', 'service'
-AXE = "axe.run({runOnly: ['wcag2a', 'wcag2aa']}).then(r => r.violations.map(v => [v.id, v.nodes.slice(0, 3).map(n => n.html)]))"
 # What the Tab key must reach: all that acts, and all that scrolls sideways. Links in the timeline are in the table, too.
 STOPS = '''() => {
   const acts = 'a[href],button,input,textarea,summary,iframe', shown = e => e.checkVisibility() && e.getAttribute('tabindex') != '-1'
