@@ -1,4 +1,4 @@
-"The first page: every command on it is executed here or shown to be executed elsewhere, and its tree is the real one."
+"Pages that tell what to type: every command is executed here or shown to be executed elsewhere; the tree of the first is the real one."
 import json
 import re
 import shlex
@@ -11,6 +11,15 @@ from helpers import ROOT, settings, sh, typed
 pytestmark = pytest.mark.xdist_group('image')
 README = (ROOT / 'README.md').read_text(encoding='utf-8')
 COMMANDS = [*typed(README), *re.findall(r'^\| `(.*?)`', README, re.M)]
+
+
+def said(notebook):
+    "The markdown of a notebook"
+    cells = json.loads(notebook.read_text(encoding='utf-8'))['cells']
+    return '\n\n'.join(''.join(c['source']) for c in cells if c['cell_type'] == 'markdown')
+
+
+ELSEWHERE = [c for folder in ('tutorials', 'howto') for nb in sorted((ROOT / 'nbs' / folder).glob('*.ipynb')) for c in typed(said(nb))]
 PLUMBING = {'setup.py', 'pyproject.toml'}
 
 
@@ -38,15 +47,15 @@ def clones(command, **_): assert command == f'git clone {settings()["git_url"]} 
 def installs(command, **_):
     "The requirement names this kit, and what it brings is what the children of these tests are installed from"
     requirement = shlex.split(command)[2]
-    assert requirement == f'{settings()["lib_name"]}[project] @ git+{settings()["git_url"]}'
+    assert re.sub(r'\[project\]', '', requirement) == f'{settings()["lib_name"]} @ git+{settings()["git_url"]}'
 
 
 def copies(command, kit, tmp_path, **_):
     "Copier from the clone in place of the address"
     assert settings()['git_url'] in command
     words = shlex.split(command.replace(settings()['git_url'], str(kit)))
-    sh([sys.executable, '-m', words[0], words[1], '--defaults', *words[2:]], cwd=tmp_path)
-    assert (tmp_path / words[3] / 'settings.ini').exists()
+    sh([sys.executable, '-m', 'copier', 'copy', '--defaults', *[w for w in words[2:] if w != '--defaults']], cwd=tmp_path)
+    assert (tmp_path / words[-1] / 'settings.ini').exists()
 
 
 def news(command, kit, image, wheel, tmp_path, **_):
@@ -55,6 +64,25 @@ def news(command, kit, image, wheel, tmp_path, **_):
     table = tmp_path / words['--data']
     table.write_text(f'{words["--target"]},rooms\n' + ''.join(f'{i * 3.5},{i % 7}\n' for i in range(40)))
     new_project(kit, image.env, wheel, tmp_path / shlex.split(command)[2], '--data', table, '--target', words['--target'])
+
+
+def begins(command, kit, image, tmp_path, **_):
+    "The example, from the clone"
+    [_, _, name, *_] = shlex.split(command)
+    image.kit('new', name, '-y', '--from', kit, cwd=tmp_path)
+    assert (tmp_path / name / 'settings.ini').exists()
+
+
+def in_git(command, tmp_path, **_):
+    "In a folder that git knows, with something new in it"
+    sh(['git', 'init', '-q'], cwd=tmp_path)
+    (tmp_path / 'new.txt').touch()
+    sh(['/bin/bash', '-ec', f'git config user.name You; git config user.email you@example.com; {command}'], cwd=tmp_path)
+
+
+def in_test(name, word):
+    "Another test does it"
+    return lambda command, **_: word in (ROOT / 'tests' / name).read_text(encoding='utf-8') or pytest.fail(f'{name} no longer has {word}')
 
 
 def checks(command, image, tmp_path, **_):
@@ -80,10 +108,10 @@ def studies(command, image, **_):
 
 def any_notebooks(command, image, tmp_path, **_):
     "In a folder of its own, on notebooks that belong to no project"
-    (tmp_path / 'analyses').mkdir()
+    for name in ('analyses', 'sales', 'out'): (tmp_path / name).mkdir()
     cell = {'cell_type': 'code', 'id': 'a', 'metadata': {}, 'execution_count': None, 'outputs': [], 'source': 'assert 1 + 1 == 2'}
     spec = {'kernelspec': {'name': 'python3', 'language': 'python', 'display_name': 'Python 3'}}
-    for name in ('in', 'analyses/sales', 'analyses/costs'):
+    for name in ('in', 'analyses/sales', 'analyses/costs', 'sales/march'):
         (tmp_path / f'{name}.ipynb').write_text(json.dumps({'cells': [cell], 'metadata': spec, 'nbformat': 4, 'nbformat_minor': 5}))
     image.run('/bin/bash', '-ec', command, cwd=tmp_path)
 
@@ -99,9 +127,16 @@ def in_new_user_test(command, **_):
     assert all(part in page or part.startswith('cd ') for part in command.split(' && '))
 
 
+def in_environment(command, tmp_path, **_):
+    "As it stands, with this Python"
+    sh(['/bin/bash', '-ec', command.replace('python ', f'{sys.executable} ', 1)], cwd=tmp_path)
+
+
 HOW = {
-    r'git clone \S+ && cd \S+': clones, r'make [a-z-]+': makes, r'pip install "mlops-kit.*"': installs, r'copier copy \S+ \S+': copies,
-    r'mlops-kit new \S+ --data \S+ --target \S+': news, r'mlops-kit data check \S+ \S+': checks,
+    r'git clone \S+ && cd \S+': clones, r'make [a-z-]+': makes, r'(tools/bin/)?pip install "mlops-kit.*"': installs,
+    r'(tools/bin/)?copier copy .*': copies, r'tools/bin/pip install copier': in_test('test_rendering.py', "'copier'"),
+    r'(tools/bin/)?mlops-kit new \S+ --data \S+ --target \S+': news, r'(tools/bin/)?mlops-kit new \S+ -y( && cd \S+)?': begins,
+    r'mlops-kit data check \S+ \S+': checks,
     r'mlops-kit run nbs --set ci': runs, r'mlops-kit train .*': in_child('trainer.max_epochs=1', 'out=build/readme'),
     r'mlops-kit sweep .*': in_child('hydra.sweeper.n_trials=2', 'trainer.max_epochs=1', 'out=build/readme'),
     r'mlops-kit runs compare.*': compares, r'mlops-kit studies show': studies,
@@ -110,10 +145,14 @@ HOW = {
     r'mlops-kit (lab|package|models|serve .*|smoke .*|predict .*|monitor .*|retrain .*|pipeline .*|enable deploy)': in_child('--help'),
     r'mlops-kit run nbs --on ray': in_child('--help'), r'mlops-kit docs --open': sited,
     r'mlops-kit run analyses/ .*|papermill --engine .*|mlops-kit warm .*': any_notebooks,
-    r'cd digits|python -m venv .*|pip install -r requirements.txt|nbdev_export|mlops-kit run nbs|mlops-kit gate': in_new_user_test}
+    r'git (init|add) .*': in_git, r'python -m venv tools': in_environment,
+    r'docker compose .*|curl .*': in_test('test_images.py', 'compose.yaml'),
+    r'JUPYTER_DEFAULT_PROVISIONER_NAME=warm pytest .*': in_test('test_kernels.py', "'--nbmake'"),
+    r'cd (digits|coffee|\.\.)|nbdev_export': in_new_user_test,
+    r'python -m venv \.venv .*|pip install -r requirements.txt|mlops-kit (run nbs|gate)': in_new_user_test}
 
 
-@pytest.mark.parametrize('command', COMMANDS)
+@pytest.mark.parametrize('command', dict.fromkeys([*COMMANDS, *ELSEWHERE]))
 def test_command_works(command, kit, image, wheel, tmp_path):
     "Whoever types what the page says gets what it promises"
     ways = [way for pattern, way in HOW.items() if re.fullmatch(pattern, command)]
