@@ -734,3 +734,16 @@ app.add_typer(monitor, name='monitor')
 app.add_typer(pipeline, name='pipeline')
 verb('mlops-kit retrain --reason drift retrain.labels=labels.csv')(retrain)
 app.add_typer(data, name='data')
+
+# %% ../nbs/91_cli.ipynb #ddf5e7cd
+_PURPOSE = {'A project':'new doctor enable disable add update completion', 'Notebooks':'run lab params pipeline check readme docs warm',
+    'Data and training':'data train sweep studies runs reproduce', 'From a model to a service':'gate package models serve keys predict smoke',
+    'In use':'monitor retrain'}
+
+def _in_order():
+    panels = {v:p for p,vs in _PURPOSE.items() for v in vs.split()}
+    name = lambda c: c.name or c.callback.__name__
+    for c in (*app.registered_commands, *app.registered_groups): c.rich_help_panel = panels[name(c)]
+    for some in (app.registered_commands, app.registered_groups): some.sort(key=lambda c: list(panels).index(name(c)))
+
+_in_order()

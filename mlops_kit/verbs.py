@@ -17,6 +17,16 @@ app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_
 
 def verb(example, on=app, **kw): return on.command(epilog=f'Example: {example}', **kw)
 
+# %% ../nbs/88_verbs.ipynb #6692e8f2
+def _say_version(asked:bool):
+    from mlops_kit.project import kit_version
+    if not asked: return
+    print(f'mlops-kit {kit_version()}')
+    raise typer.Exit()
+
+@app.callback()
+def _top(version:bool=Option(False, '--version', callback=_say_version, is_eager=True, help='Say which version this is')): pass
+
 # %% ../nbs/88_verbs.ipynb #280e4f96
 def _project():
     from mlops_kit.project import need
