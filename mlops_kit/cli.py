@@ -388,11 +388,12 @@ def _suite(words, param, set_name, share=False, on=None, **how):
     if share: from mlops_kit.share import Shared as Suite
     if on: from mlops_kit.spread import Spread as Suite
     paths,overrides = _split_words(words or [])
+    how = How(command=shlex.join(['mlops-kit', *sys.argv[1:]]), **how)
+    suite = Suite(paths, overrides, _pairs(param, '-p'), set_name, how=how, **dict(on=on) if on else {})
     if overrides and (find_root()/'configs/train.yaml').is_file():
         from mlops_kit.configs import compose
         compose(overrides) # A mistyped one is said before any kernel starts
-    how = How(command=shlex.join(['mlops-kit', *sys.argv[1:]]), **how)
-    return Suite(paths, overrides, _pairs(param, '-p'), set_name, how=how, **dict(on=on) if on else {})
+    return suite
 
 @verb('mlops-kit run nbs --set ci trainer.max_epochs=1')
 def run(words:list[str]=_words, param:list[str]=_param, set_name:str=_set, jobs:int=_jobs, timeout:float=_timeout,

@@ -54,8 +54,7 @@ def test_tables_fit(ran, columns):
     assert all('rare classes=0.5' in line for line in out[1:])
 
 
-PIPES = {'--help': 'head -1', 'runs list': 'true', 'runs list --json': 'head -c 1 > /dev/null',
-         'params nbs/ok.ipynb': '{ exec <&-; sleep 3; }'}
+PIPES = {'--help': 'true', 'runs list': 'true', 'runs list --json': 'true', 'params nbs/ok.ipynb': '{ exec <&-; sleep 3; }'}
 
 
 def test_a_reader_may_go(ran):
