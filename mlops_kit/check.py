@@ -12,7 +12,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from .project import InputError, find_root, moved, settings
+from .project import InputError, find_root, moved, settings, unexported
 
 # %% ../nbs/25_check.ipynb #f217e7a9
 Finding = namedtuple('Finding', 'name ok detail fix')
@@ -121,6 +121,7 @@ def _asked(root):
 def _configs_asked(root, lib):
     from mlops_kit.stages import undeclared
     if (root/lib).is_dir() and not find_spec(lib): return (yield Finding('package installed', False, f'{lib} cannot be imported', 'pip install -e .'))
+    if unexported(root): return (yield Finding('configs compose', False, f'{lib} has no modules yet', 'mlops-kit check --fix'))
     bad = broken_configs(root)
     yield Finding('configs compose', not bad, [f'{k}: {v}' for k,v in bad.items()], 'edit the file below configs/')
     said = undeclared(root) if not bad else []

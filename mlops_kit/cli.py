@@ -108,6 +108,7 @@ def new(dest:str=_dest, answer:list[str]=_answer, data:str=_own, target:str=_tar
     from mlops_kit.scaffold import new
     made = new(dest, _pairs(answer, '-d'), source, ref, defaults, data, target)
     if made.source.dirty: print(f'warning: {made.source.url} has uncommitted changes; this project cannot be updated', file=sys.stderr)
+    if made.personal: print(f'warning: {", ".join(made.personal)} looks personal, and the table is in git now, in data/raw: think before you push', file=sys.stderr)
     print('\n'.join([f'Made {made.path}', '', 'Next:', *(f'  {c}' for c in made.commands)]))
 
 # %% ../nbs/91_cli.ipynb #168bbd33
@@ -260,7 +261,7 @@ def _new_requirements(done): return ('M', 'requirements.txt') in done.plan.chang
 
 def _what_next(done):
     install = 'pip install -r requirements.txt, then ' if _new_requirements(done) else ''
-    return install+(f'git merge {done.branch} into your own branch' if done.branch else 'git commit')
+    return install+(f'git switch - && git merge {done.branch}' if done.branch else 'git commit')
 
 # %% ../nbs/91_cli.ipynb #bd0a8ef1
 _only = Option(False, '--check', help='Only say what would change; exit code 1 when there is something')

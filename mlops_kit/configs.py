@@ -7,7 +7,7 @@ __all__ = ['compose', 'problems', 'validate', 'build', 'build_each', 'complete']
 
 # %% ../nbs/21_configs.ipynb #b69046be
 import os, re
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from functools import cache, partial
 from importlib import import_module
@@ -15,7 +15,7 @@ from inspect import signature
 from pathlib import Path
 from pkgutil import resolve_name
 from typing import Literal, get_args, get_origin
-from .project import InputError, KitError, MachineError, find_root, nearest, need, settings
+from .project import InputError, KitError, MachineError, find_root, nearest, need, unexported
 
 # %% ../nbs/21_configs.ipynb #2028d543
 _now,_kept = ContextVar('run', default=None),ContextVar('kept', default=False)
@@ -220,18 +220,15 @@ def problems(
     except OmegaConfBaseException as e: return [' '.join(str(e).split())]
     return [*_wrong(parts, _run), *_problems(parts)]
 
-def _unmade(): # The project's package, when nothing was exported yet
-    try: root = find_root()
-    except InputError: return None
-    lib = root/settings(root).get('lib_path', '')
-    return lib.name if {f.name for f in lib.glob('*.py')}=={'__init__.py'} else None
+def _unexported_here():
+    with suppress(InputError): return unexported(find_root())
 
 def validate(
     cfg, # From `compose`, or from Hydra
 ):
     "Raise `InputError` with all `problems` of `cfg`, if there are any"
     if not (bad := problems(cfg)): return
-    if any('cannot be found' in b for b in bad) and (lib := _unmade()): raise InputError(f'{lib} has no modules yet; type: nbdev_export')
+    if any('cannot be found' in b for b in bad) and (lib := _unexported_here()): raise InputError(f'{lib} has no modules yet; type: mlops-kit check --fix')
     raise InputError('\n'.join([*(f'config: {b}' for b in bad[:5]), *[f'and {len(bad)-5} more']*(len(bad)>5)]))
 
 # %% ../nbs/21_configs.ipynb #69cc2829

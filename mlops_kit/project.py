@@ -4,10 +4,10 @@
 
 # %% auto #0
 __all__ = ['KitError', 'InputError', 'MachineError', 'nearest', 'need', 'moved', 'whole', 'write_json', 'find_root', 'settings',
-           'answers', 'git_state', 'libraries', 'kit_version', 'cores', 'machine_facts', 'provenance']
+           'unexported', 'answers', 'git_state', 'libraries', 'kit_version', 'cores', 'machine_facts', 'provenance']
 
 # %% ../nbs/00_project.ipynb #193888ca
-import json, os, platform, shlex, shutil, subprocess, warnings
+import json, os, platform, shlex, shutil, subprocess, sys, warnings
 from configparser import ConfigParser
 from contextlib import contextmanager, suppress
 from datetime import datetime, timezone
@@ -50,7 +50,11 @@ def need(
 ):
     "Stop with the pip line to type when a module is not installed"
     missing = [m for m in modules if not find_spec(m)]
-    if missing: raise MachineError(f'{", ".join(missing)} not installed; type: pip install "mlops-kit[{extra}]"')
+    if missing: raise MachineError(f'{", ".join(missing)} not installed; type: {_pip()} install "mlops-kit[{extra}]"')
+
+def _pip(): # Of this Python, which may not be the one on the PATH
+    mine = shutil.which('pip', path=Path(sys.executable).parent)
+    return 'pip' if mine and shutil.which('pip')==mine else f'{sys.executable} -m pip'
 
 # %% ../nbs/00_project.ipynb #df7aeaf9
 def moved(
@@ -115,6 +119,16 @@ def settings(
     p = ConfigParser(delimiters=['='])
     p.read(Path(root or find_root())/'settings.ini', encoding='utf-8')
     return dict(p.defaults())
+
+# %% ../nbs/00_project.ipynb #11a742f8
+def unexported(
+    root, # A project
+)->bool:
+    "Do its notebooks export modules, of which none was written yet?"
+    cfg = settings(root)
+    lib,nbs = Path(root)/cfg.get('lib_path', '-'),Path(root)/cfg.get('nbs_path', 'nbs')
+    if not lib.is_dir() or any(f.name not in ('__init__.py', '_modidx.py') for f in lib.glob('*.py')): return False
+    return any('#| default_exp' in f.read_text(encoding='utf-8', errors='replace') for f in nbs.glob('*.ipynb'))
 
 # %% ../nbs/00_project.ipynb #67ed0dab
 def answers(

@@ -233,7 +233,7 @@ def all_runs(
 
 # %% ../nbs/11_record.ipynb #d916a049
 def find_run(
-    name, # The id of a run, the beginning of one, or its folder
+    name, # The id of a run, the beginning of one, its folder, or what was run, for the latest
     root=None, # The project; by default the one around the working folder
     kind:str=None, # Only these: `notebook`, `train`, `trial` or `retrain`
 )->dict: # Its record
@@ -245,6 +245,7 @@ def find_run(
     found = [r for r in every if kind in (None, r['kind'])]
     if len(found)==1: return found[0]
     if every and not found: raise InputError(f'{every[0]["id"]} is a run of kind {every[0]["kind"]}, not {kind}')
+    if not every and (called := [r for r in all_runs(root) if r['name']==name and kind in (None, r['kind'])]): return called[-1]
     ids = [f.parent.name for d in _places(root) for f in d.glob('*/*/run.json')]
     if not found: raise InputError(f'0 runs begin with {str(name)!r}{nearest(name, ids) or "; type: mlops-kit runs list"}')
     raise InputError(f'{len(found)} runs begin with {str(name)!r}; type some more of one: {", ".join(r["id"] for r in found[-5:])}')

@@ -6,7 +6,7 @@
 __all__ = ['Source', 'OwnData', 'Project', 'template_source', 'own_data', 'new']
 
 # %% ../nbs/90_scaffold.ipynb #042f28b9
-import os, re, shutil, subprocess, sys, warnings
+import json, os, re, shutil, subprocess, sys, warnings
 from collections import namedtuple
 from importlib import metadata
 from importlib.util import find_spec
@@ -29,7 +29,12 @@ def _repo(folder):
     if git_state(folder)['commit'] is None: raise InputError(f'the template in {folder} is in no git commit; commit it first')
     return Source(str(folder), 'HEAD', bool(_git(folder, 'status', '--porcelain')))
 
-def _released(): return Source(metadata.metadata('mlops-kit')['Home-page'], f'v{kit_version()}', False)
+def _released():
+    "The tag of this version; for a kit that pip took from a repo at something else, that commit"
+    said,tag = json.loads(metadata.distribution('mlops-kit').read_text('direct_url.json') or '{}'),f'v{kit_version()}'
+    vcs = said.get('vcs_info')
+    if vcs and vcs.get('requested_revision')!=tag: return Source(said['url'], vcs['commit_id'], False)
+    return Source(metadata.metadata('mlops-kit')['Home-page'], tag, False)
 
 # %% ../nbs/90_scaffold.ipynb #d2b27644
 def template_source(
@@ -85,6 +90,11 @@ def _unfit(e, given, src):
     choices = bad[3].replace("'", '').split(', ')
     return f'{bad[1]}={bad[2]}: it is one of {", ".join(choices)}{nearest(bad[2], choices)}'
 
+def _telling(said): # Git ends with advice; what is wrong stands before
+    lines = said.splitlines()
+    return next((l.strip() for l in lines if l.startswith(('fatal:', 'ERROR:', 'error:'))), lines[-1])
+
+# %% ../nbs/90_scaffold.ipynb #d5056be6
 def _render(src, dest, given, defaults):
     from copier import run_copy
     from copier.errors import CopierError, DirtyLocalWarning
@@ -96,7 +106,7 @@ def _render(src, dest, given, defaults):
         except (CopierError, ValueError) as e: raise InputError(_unfit(e, given, src)) from e
         except Exception as e:
             if type(e).__module__.partition('.')[0]!='plumbum': raise
-            raise InputError(f'{src.url} cannot be read: {(e.stderr.strip() or str(e)).splitlines()[-1]}') from None
+            raise InputError(f'{src.url} cannot be read: {_telling(e.stderr.strip() or str(e))}') from None
 
 # %% ../nbs/90_scaffold.ipynb #26689895
 def _free(dest):
@@ -133,7 +143,7 @@ def _mark_untracked(dest):
 # %% ../nbs/90_scaffold.ipynb #3f8f13e5
 _activate = r'.venv\Scripts\activate' if os.name=='nt' else '. .venv/bin/activate'
 _install = f'python -m venv .venv && {_activate} && pip install -r requirements.txt'
-Project = namedtuple('Project', 'path source exported commands')
+Project = namedtuple('Project', 'path source exported commands personal')
 
 def _place(dest, own):
     "Put the user's table and its contract where the chapters look"
@@ -153,7 +163,7 @@ def new(
     defaults:bool=False, # Ask nothing
     data=None, # The user's own table
     target:str=None, # Its column to predict
-)->Project: # `path`, `source`, whether modules were `exported`, and the next `commands`
+)->Project: # `path`, `source`, whether modules were `exported`, the next `commands`, and columns in git that look `personal`
     "Make a project from the template"
     dest,given = Path(dest).resolve(),dict(given or {})
     _free(dest)
@@ -175,7 +185,9 @@ def _build(dest, given, src, own, defaults):
     done = _export(dest)
     _commit(dest, f'Start {dest.name} from the mlops_kit template')
     install = _install if done else f'{_install} && nbdev_export'
-    return Project(dest, src, done, [f'cd {os.path.relpath(dest)}', install, 'mlops-kit run nbs'])
+    carried = own and _home(own).startswith('data/raw/')
+    personal = [n for n,c in own.contract['columns'].items() if c.get('pii')] if carried else []
+    return Project(dest, src, done, [f'cd {os.path.relpath(dest)}', install, 'mlops-kit run nbs'], personal)
 
 def _undo(dest, keep):
     shutil.rmtree(dest, ignore_errors=True)

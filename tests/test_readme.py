@@ -135,7 +135,7 @@ def in_environment(command, tmp_path, **_):
 HOW = {
     r'git clone \S+ && cd \S+': clones, r'make [a-z-]+': makes, r'(tools/bin/)?pip install "mlops-kit.*"': installs,
     r'(tools/bin/)?copier copy .*': copies, r'tools/bin/pip install copier': in_test('test_rendering.py', "'copier'"),
-    r'(tools/bin/)?mlops-kit new \S+ --data \S+ --target \S+': news, r'(tools/bin/)?mlops-kit new \S+ -y( && cd \S+)?': begins,
+    r'mlops-kit new \S+ --data \S+ --target \S+( -y)?': news, r'(tools/bin/)?mlops-kit new \S+ -y( && cd \S+)?': begins,
     r'mlops-kit data check \S+ \S+': checks,
     r'mlops-kit run nbs --set ci': runs, r'mlops-kit train .*': in_child('trainer.max_epochs=1', 'out=build/readme'),
     r'mlops-kit sweep .*': in_child('hydra.sweeper.n_trials=2', 'trainer.max_epochs=1', 'out=build/readme'),
@@ -143,6 +143,7 @@ HOW = {
     r'mlops-kit runs diff main': in_child('--html build/readme.html'), r'mlops-kit update': in_child('--check'),
     r'mlops-kit (check --fix|runs list|params \S+)': in_child(),
     r'mlops-kit (lab|package|models|serve .*|smoke .*|predict .*|monitor .*|retrain .*|pipeline .*|enable deploy)': in_child('--help'),
+    r'mlops-kit run nbs/00_data.ipynb': in_child('--set', 'ci'),
     r'mlops-kit run nbs --on ray': in_child('--help'), r'mlops-kit docs --open': sited,
     r'mlops-kit run analyses/ .*|papermill --engine .*|mlops-kit warm .*': any_notebooks,
     r'git (init|add) .*': in_git, r'python -m venv tools': in_environment,
