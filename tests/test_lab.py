@@ -230,7 +230,7 @@ def test_two_tabs_and_a_killed_kernel(project, chromium):  # noqa: F811
     tabs = [new_page(chromium)[0] for _ in range(2)]
     with lab(project, '99_toy.ipynb') as (_, url, _):
         forms = []
-        for page, seconds in zip(tabs, ('60', '8'), strict=True):
+        for page, seconds in zip(tabs, ('60', '15'), strict=True):
             visit(page, url)
             forms.append(panel(page))
             start(forms[-1], seconds)
