@@ -33,6 +33,13 @@ def test_files_are_small():
     assert folders == {'benchmarks', 'explanation', 'howto', 'images', 'tutorials'}
 
 
+def test_outputs_name_no_machine():
+    "What a notebook of the library printed says nothing of where somebody keeps an environment"
+    outputs = {f: [o for c in json.loads((ROOT / f).read_text(encoding='utf-8'))['cells'] for o in c.get('outputs', ())]
+               for f in files() if f.startswith('nbs/') and f.endswith('.ipynb')}
+    assert [f for f, said in outputs.items() if '/site-packages/' in json.dumps(said)] == []
+
+
 @pytest.mark.parametrize('part', ['a<b', 'what?', 'end.', 'end ', 'AUX', 'com1.txt', 'a:b'])
 def test_illegal_names_are_seen(part):
     "The check above sees what Windows refuses"
