@@ -12,7 +12,7 @@ from inspect import signature
 from pathlib import Path
 from .frame import sheet_html, table_html, top_html
 from .journal import read_suite
-from .page import page_html
+from .page import _shown, page_html
 from .params import Code, param_problems, read_params
 from .project import InputError, KitError, find_root
 from .record import all_runs, find_run
@@ -176,15 +176,12 @@ def _chapters(root):
     return [f.relative_to(root).as_posix() for f in sorted(folder.rglob('*.ipynb')) if not any(p[0] in '._' for p in f.relative_to(root).parts)]
 
 # %% ../nbs/62_panel.ipynb #21b7786a
-def _number(v): return f'{v:.4g}' if isinstance(v, float) else str(v)
-def _metric(v): return f'{_number(v["value"])} [{_number(v["low"])}, {_number(v["high"])}]' if isinstance(v, dict) else _number(v)
-
 def _row(r, root):
     folder,request = Path(r['path']),r.get('request') or {}
     nb = folder/Path(r.get('notebook') or '-').name
     asked = [*(request.get('overrides') or r.get('overrides') or []), *(f'{k}={_text(v)}' for k,v in (request.get('params') or {}).items())]
     return dict(id=r['id'], name=r['name'], kind=r['kind'], status=r['status'], started=r['started'], seconds=r['seconds'], asked=asked,
-        metrics={k:_metric(v) for k,v in (r.get('metrics') or {}).items()}, notebook=nb.relative_to(root).as_posix() if nb.is_file() else None)
+        metrics={k:_shown(v) for k,v in (r.get('metrics') or {}).items()}, notebook=nb.relative_to(root).as_posix() if nb.is_file() else None)
 
 # %% ../nbs/62_panel.ipynb #77c6b05b
 def run_page(
