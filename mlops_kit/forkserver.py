@@ -176,6 +176,7 @@ def _note_stacks():
             for t in asyncio.all_tasks(): log.write(f'Task {t.get_name()} (most recent call first):\n{"".join(_waits(t))}\n')
         log.flush()
         faulthandler.dump_traceback(log, all_threads=False)
+    faulthandler.unregister(signal.SIGUSR1) # Else a second call has it believe that it is there still
     signal.signal(signal.SIGUSR1, say)
     faulthandler.enable(log)
     faulthandler.register(signal.SIGUSR1, log, chain=True)

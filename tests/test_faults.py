@@ -204,6 +204,29 @@ def test_cold_hangs(faults):
     assert {k: records[k]['error'] for k, (_, place) in HANGS.items() if place not in (records[k]['error']['stack'] or '')} == {}
 
 
+@pytest.mark.parametrize('times', [1, 2])
+def test_told_more_than_once(faults, times):
+    "A kernel that is slow to answer is told again how to note its stacks, and still tells where it is within C"
+    script = f"""from mlops_kit import forkserver
+for _ in range({times}): forkserver._note_stacks()
+print('ready', flush=True)
+def count(): return sum(iter(int, 1))
+count()"""
+    said = faults.cwd / 'said'
+    with said.open('w') as f:
+        process = subprocess.Popen([sys.executable, '-c', script], cwd=faults.cwd, env={**os.environ, 'FAULT_MARK': faults.mark},
+                                   stdout=subprocess.PIPE, stderr=f, text=True)
+    try:
+        assert process.stdout.readline() == 'ready\n'
+        process.send_signal(signal.SIGUSR1)
+        end = time.monotonic() + 20
+        while 'in count' not in said.read_text() and time.monotonic() < end: time.sleep(.05)
+        assert 'in count' in said.read_text()
+    finally:
+        process.kill()
+        process.communicate()
+
+
 @pytest.mark.full
 def test_without_posix(faults):
     "Where there are no process groups, no fork and no user signals, a kernel that hangs is killed with what it started"

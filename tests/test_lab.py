@@ -168,10 +168,11 @@ SLEEPS = 'cell 2 of 5'
 
 
 def panel(page):
-    "Open the form of the notebook in front"
+    "Open the form of the notebook in front, and put it in front: JupyterLab may still be restoring the tabs of last time"
     page.get_by_role('button', name='Parameters').click()
     form = page.frame_locator('iframe[title="Run 99_toy.ipynb"]')
-    form.locator('#command', has_text='mlops-kit run').wait_for()
+    form.locator('#command', has_text='mlops-kit run').wait_for(state='attached')
+    page.get_by_role('tab', name='Run 99_toy.ipynb').click()
     return form
 
 
