@@ -47,9 +47,10 @@ def records_of(
     role:str, # champion, challenger, shadow or batch
     seconds:float, # That the graph took
     hide, # From `hide_personal`
+    at:float=None, # When, as of `now`
 )->list: # Dicts
     "What is kept of rows and answers"
-    same = dict(time=now(), version=place.version, package=place.package, role=role, ms=round(1000*seconds, 3))
+    same = dict(time=now(at), version=place.version, package=place.package, role=role, ms=round(1000*seconds, 3))
     return [dict(id=id, **same, features=hide(row), prediction=p) for id,row,p in zip(ids, rows, told)]
 
 # %% ../nbs/33_predlog.ipynb #e9c35160
@@ -92,7 +93,8 @@ class PredictionLog:
         need('orjson', extra='serve')
         self.folder,self.most,self.room,self.every = Path(folder)/model,most,room,every
         self.waiting,self.count,self.bytes,self.dropped,self.written,self.failed = deque(),0,0,0,0,None
-        self._segment,self._lock,self._counting,self._done = None,threading.Lock(),threading.Lock(),threading.Event()
+        self._segment,self._done,self._later = None,threading.Event(),deque()
+        self._lock,self._counting,self._making = (threading.Lock() for _ in range(3))
         self._thread = threading.Thread(target=self._work, name='prediction log', daemon=True)
         self._thread.start()
         atexit.register(self.close)
@@ -105,12 +107,35 @@ class PredictionLog:
         if full or self._done.is_set(): self.dropped += len(records)
         else: self._add(len(records), _lines(records))
 
+    def later(self,
+        make, # Function that gives records; it is asked within `every` seconds
+        soon:bool=False, # Ask it now, since it holds much
+    ):
+        "Have records made and written"
+        self._later.append(make)
+        if soon or len(self._later)>=32: self._make()
+
     def _add(self, n, data):
         with self._counting:
             self.waiting.append((n, data))
             self.count,self.bytes = self.count+n,self.bytes+len(data)
 
     def __repr__(self): return f'PredictionLog({self.folder}: {self.written:,} written, {self.count:,} waiting, {self.dropped:,} dropped)'
+
+# %% ../nbs/33_predlog.ipynb #b46b9de5
+def _made(make):
+    try: return make()
+    except Exception:
+        logging.getLogger('mlops_kit.serve').exception('a record of the prediction log cannot be made')
+        return None
+
+def _make(self:PredictionLog):
+    with self._making:
+        made = [_made(self._later.popleft()) for _ in range(len(self._later))]
+        self.dropped += made.count(None)
+        if records := [r for m in made for r in m or ()]: self.put(records)
+
+PredictionLog._make = _make
 
 # %% ../nbs/33_predlog.ipynb #ed8cb75b
 def _lines(records):
@@ -138,6 +163,7 @@ PredictionLog._write,PredictionLog._close_segment = _write,_close_segment
 # %% ../nbs/33_predlog.ipynb #085db76e
 def _flush(self:PredictionLog)->bool: # Is all of it on the disk?
     "Write what waits"
+    self._make()
     with self._lock:
         try:
             left = len(self.waiting) # What comes meanwhile has its own turn: who writes all the time disturbs who answers
@@ -160,6 +186,7 @@ def _work(self:PredictionLog):
 def _close(self:PredictionLog):
     "Write what waits, and end"
     if self._done.is_set(): return
+    self._make()
     self._done.set()
     self._thread.join(10)
     self.flush()

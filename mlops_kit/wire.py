@@ -71,6 +71,7 @@ class Call:
     address:str='' # Of the client
     version:str='' # That was asked for by name
     who:str='' # Name of the key
+    size:int=0 # Of the body, in bytes
 
     @property
     def key(self): # That was sent, or ''
