@@ -281,9 +281,12 @@ const control = f => {
   return make('input', {...about, value: f.default, type: f.kind == 'secret' ? 'password' : 'text', autocomplete: 'off', spellcheck: false})
 }
 const values = () => Object.fromEntries(fields.map(f => [f.name, $('f-' + f.name).value, f]).filter(([, v, f]) => v != f.default).map(([n, v]) => [n, v]))
+const place = () => 'mlops-kit ' + config.root + ' ' + notebook
+const keep = () => { const open = fields.filter(f => f.kind != 'secret').map(f => f.name); sessionStorage[place()] = JSON.stringify(values(), (k, v) => !k || open.includes(k) ? v : undefined) }
+const recall = () => { for (const [n, v] of Object.entries(JSON.parse(sessionStorage[place()] || '{}'))) if ($('f-' + n)) $('f-' + n).value = v }
 const field = f => {
   const e = control(f), about = [f.type + (f.required ? ', required' : ''), f.kind == 'words' ? 'one a line' : ''].filter(x => x).join('; ')
-  e.oninput = () => { clearTimeout(waiting); waiting = setTimeout(check, 250) }
+  e.oninput = () => { keep(); clearTimeout(waiting); waiting = setTimeout(check, 250) }
   e.setAttribute('aria-describedby', 'w-' + f.name)
   const label = make('label', {htmlFor: e.id}, make('b', {}, f.name), make('span', {className: 'mute'}, f.help), make('span', {className: 'mute'}, about))
   return make('div', {className: 'field', id: 'd-' + f.name}, label, e, make('p', {className: 'wrong', id: 'w-' + f.name, role: 'status'}))
@@ -301,6 +304,7 @@ const show = said => {
     $('d-' + f.name).classList.toggle('changed', f.name in now)
   }
   $('go').disabled = Object.keys(wrong).some(n => n in now)
+  $('clear').hidden = !Object.keys(now).length
   $('command').textContent = said.command || ''
   $('typed').hidden = !said.command
 }
@@ -314,6 +318,7 @@ const open = async name => {
   if (!name) return
   try { fields = (await ask('form', {notebook})).fields } catch (e) { fields = []; say(e.message) }
   $('fields').replaceChildren(...fields.map(field))
+  recall()
   $('none').hidden = fields.length > 0
   await check()
 }
@@ -376,6 +381,7 @@ const list = async () => {
 }
 $('form').onsubmit = e => { e.preventDefault(); run() }
 $('which').onchange = e => open(e.target.value)
+$('clear').onclick = () => { delete sessionStorage[place()]; open(notebook) }
 $('copy').onclick = () => navigator.clipboard.writeText($('command').textContent)
 open(notebook); follow(); list()
 '''
@@ -384,7 +390,7 @@ open(notebook); follow(); list()
 _FORM = '''<p id="said" class="wrong" role="alert"></p>
 <form id="form" hidden><p class="mute">What you leave alone stays as the notebook has it. The notebook itself is not changed.</p>
 <p id="none" class="mute" hidden>This notebook has no parameters: give one of its cells the tag <code>parameters</code>.</p>
-<div id="fields"></div><div class="row"><button class="go" id="go">Run</button>
+<div id="fields"></div><div class="row"><button class="go" id="go">Run</button><button type="button" id="clear" hidden>Clear</button>
 <div id="typed" class="row" style="flex:1;margin:0" hidden><pre id="command" tabindex="0" role="region" aria-label="The same in a terminal"></pre><button type="button" id="copy">Copy</button></div></div></form>
 <section id="now" hidden><h2>Since JupyterLab began</h2><div id="jobs"></div></section>
 <section id="list"><h2>Runs</h2><p id="few" class="mute" hidden>Nothing has run yet.</p>'''
