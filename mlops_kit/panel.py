@@ -288,7 +288,7 @@ const field = f => {
   const e = control(f), about = [f.type + (f.required ? ', required' : ''), f.kind == 'words' ? 'one a line' : ''].filter(x => x).join('; ')
   e.oninput = () => { keep(); clearTimeout(waiting); waiting = setTimeout(check, 250) }
   e.setAttribute('aria-describedby', 'w-' + f.name)
-  const label = make('label', {htmlFor: e.id}, make('b', {}, f.name), make('span', {className: 'mute'}, f.help), make('span', {className: 'mute'}, about))
+  const label = make('label', {htmlFor: e.id}, make('b', {}, f.name), make('span', {className: 'mute'}, [f.help, about].filter(x => x).join(' · ')))
   return make('div', {className: 'field', id: 'd-' + f.name}, label, e, make('p', {className: 'wrong', id: 'w-' + f.name, role: 'status'}))
 }
 '''
