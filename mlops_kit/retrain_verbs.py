@@ -8,7 +8,7 @@ __all__ = ['retrain']
 # %% ../nbs/89_retraining.ipynb #35738bf7
 import typer
 from typer import Argument, Option
-from .verbs import _as_json, _json, _overrides, _picture, _project, _quiet, _save_figure
+from .verbs import _as_json, _json, _overrides, _picture, _project, _quiet, _save_figure, _unsaid
 
 # %% ../nbs/89_retraining.ipynb #e09a69e9
 _words = Argument(None, metavar='[OVERRIDE...]', help='For Hydra, such as retrain.labels=labels.csv; they go to the chapters, too', autocompletion=_overrides)
@@ -25,14 +25,13 @@ def _chapter(name, r):
 
 def _said(text): typer.echo(text, err=True)
 
-def _nothing(*said): pass
-
 # %% ../nbs/89_retraining.ipynb #3aca1d68
 def _told(a): return a.facts|dict(file=str(a.path) if a.path else None)
 
 # %% ../nbs/89_retraining.ipynb #15dfedcf
 def _history(cfg, as_json, picture):
-    from mlops_kit.retrain import Loop, plot_story
+    from mlops_kit.retrain import Loop
+    from mlops_kit.story import plot_story
     loop = Loop(cfg)
     tried = loop.attempts
     if picture: _save_figure(plot_story(tried, loop.labelled(), *loop.drawn_by()), picture)
@@ -52,6 +51,6 @@ def retrain(overrides:list[str]=_words, reason:str=_reason, why:str=_why, now:st
     from mlops_kit.retrain import retrain as go
     cfg = compose(overrides or [])
     if history: return _history(cfg, as_json, picture)
-    a = go(cfg, reason, why, now, only_decide, *(_nothing, _nothing) if quiet else (_said, _chapter))
+    a = go(cfg, reason, why, now, only_decide, *(_unsaid, _unsaid) if quiet else (_said, _chapter))
     _json(_told(a)) if as_json else print(a)
     if a.outcome in ('refused', 'rolled back'): raise typer.Exit(1)
