@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from math import floor, log10
 from operator import itemgetter
 import numpy as np, pandas as pd
-from .project import InputError, nearest
+from .project import InputError, moved, nearest
 
 # %% ../nbs/24_evaluate.ipynb #f78f384a
 @dataclass(frozen=True)
@@ -282,3 +282,7 @@ def results_table(
         verdict = 'reference' if name==reference else _verdict(gap, up, tie) if _enough(len(y), groups) else 'tied'
         rows.append({'model':name, metric:e.value, 'low':e.low, 'high':e.high, 'verdict':verdict})
     return pd.DataFrame(rows).sort_values(metric, ascending=not up, ignore_index=True)
+
+# %% ../nbs/24_evaluate.ipynb #0acf12a9
+_drawn = {n:f'mlops_kit.pictures.{n}' for n in ('calibration', 'plot_calibration', 'plot_confusion', 'plot_residuals', 'worst')}
+__getattr__ = moved('mlops_kit.evaluate', **_drawn, BLUE='mlops_kit.style.BLUE', ORANGE='mlops_kit.style.ORANGE') # Until 0.5

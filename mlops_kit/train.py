@@ -20,7 +20,7 @@ from .project import InputError, KitError, find_root, moved, nearest, need, prov
 from .record import find_run, new_run, read_run_json
 
 # %% ../nbs/22_train.ipynb #a9d050e7
-__getattr__ = moved('mlops_kit.train', loader='mlops_kit.batches.loader') # Until 0.4
+__getattr__ = moved('mlops_kit.train', loader='mlops_kit.batches.loader', find_lr='mlops_kit.rates.find_lr') # Until 0.4, and 0.5
 
 # %% ../nbs/22_train.ipynb #23c90b4b
 @contextmanager
