@@ -10,9 +10,8 @@ import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 import numpy as np, pandas as pd
-from .evaluate import BLUE, ORANGE, _axes
 from .project import InputError, need, nearest
-from .style import role, styled
+from .style import BLUE, ORANGE, _axes, role, styled
 
 # %% ../nbs/24_explain.ipynb #4c9adf2e
 def _asked(known, rows, other, columns):

@@ -10,11 +10,11 @@ import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
 import numpy as np
-from .evaluate import BLUE, ORANGE, Estimate
+from .evaluate import Estimate
 from .project import InputError, nearest
 from .record import find_run, read_run_json
 from .show import html_table
-from .style import role, styled
+from .style import BLUE, ORANGE, role, styled
 
 # %% ../nbs/25_gate.ipynb #9d90c400
 @dataclass(frozen=True)

@@ -13,13 +13,13 @@ from functools import cached_property
 from pathlib import Path
 import numpy as np, pandas as pd
 from .drift import persistent
-from .evaluate import BLUE, METRICS, ORANGE, Estimate, estimate
+from .evaluate import METRICS, Estimate, estimate
 from .logs import Labelled, dated
 from .monitor import began, windows_of
 from .project import InputError, nearest
 from .signature import load_signature, name_of
 from .slices import score_slices, slice_masks
-from .style import role, styled
+from .style import BLUE, ORANGE, role, styled
 
 # %% ../nbs/43_performance.ipynb #1838fa41
 @dataclass

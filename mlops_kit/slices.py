@@ -9,9 +9,9 @@ __all__ = ['slice_masks', 'score_slices', 'plot_slices', 'find_slices']
 import re
 from keyword import iskeyword
 import numpy as np, pandas as pd
-from .evaluate import BLUE, FEW, LEAST, METRICS, ORANGE, _axes, _draws, _enough, _interval, _names, _ready, _stack, _units, _verdict, compare, scores
+from .evaluate import FEW, LEAST, METRICS, _draws, _enough, _interval, _names, _ready, _stack, _units, _verdict, compare, scores
 from .project import InputError, nearest
-from .style import role, styled
+from .style import BLUE, ORANGE, _axes, role, styled
 
 # %% ../nbs/24_slices.ipynb #4c5a9e85
 def _plain(mask): return mask.astype('boolean').fillna(False).to_numpy(bool)

@@ -8,9 +8,9 @@ __all__ = ['Cut', 'choose_cut', 'plot_cut']
 # %% ../nbs/24_thresholds.ipynb #b955388c
 from dataclasses import dataclass, replace
 import numpy as np, pandas as pd
-from .evaluate import BLUE, ORANGE, Comparison, _axes, _enough, _interval, _ready, _resamples, _verdict, are_values
+from .evaluate import Comparison, _enough, _interval, _ready, _resamples, _verdict, are_values
 from .project import InputError, nearest
-from .style import role, styled
+from .style import BLUE, ORANGE, _axes, role, styled
 
 # %% ../nbs/24_thresholds.ipynb #4a445494
 _PRICES = dict(act=dict(missed=1., false_alarm=1.), ask=dict(wrong=1., ask=1.), margin=dict(under=1., over=1.))
