@@ -8,7 +8,7 @@ __all__ = ['retrain']
 # %% ../nbs/89_retraining.ipynb #35738bf7
 import typer
 from typer import Argument, Option
-from .verbs import _as_json, _json, _overrides, _picture, _project, _quiet, _save_figure
+from .verbs import _as_json, _json, _overrides, _picture, _project, _quiet, _save_figure, _unsaid
 
 # %% ../nbs/89_retraining.ipynb #e09a69e9
 _words = Argument(None, metavar='[OVERRIDE...]', help='For Hydra, such as retrain.labels=labels.csv; they go to the chapters, too', autocompletion=_overrides)
@@ -24,8 +24,6 @@ def _chapter(name, r):
     typer.echo(f'{r["status"]:>11}  {name:20}{took}'.rstrip(), err=True)
 
 def _said(text): typer.echo(text, err=True)
-
-def _nothing(*said): pass
 
 # %% ../nbs/89_retraining.ipynb #3aca1d68
 def _told(a): return a.facts|dict(file=str(a.path) if a.path else None)
@@ -52,6 +50,6 @@ def retrain(overrides:list[str]=_words, reason:str=_reason, why:str=_why, now:st
     from mlops_kit.retrain import retrain as go
     cfg = compose(overrides or [])
     if history: return _history(cfg, as_json, picture)
-    a = go(cfg, reason, why, now, only_decide, *(_nothing, _nothing) if quiet else (_said, _chapter))
+    a = go(cfg, reason, why, now, only_decide, *(_unsaid, _unsaid) if quiet else (_said, _chapter))
     _json(_told(a)) if as_json else print(a)
     if a.outcome in ('refused', 'rolled back'): raise typer.Exit(1)

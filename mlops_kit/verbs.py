@@ -67,8 +67,15 @@ def _table(rows, *columns, title=None):
 
 def _json(obj): print(json.dumps(obj, indent=1, default=str, ensure_ascii=False))
 
+# %% ../nbs/88_verbs.ipynb #e17aa217
+def _number(v):
+    if isinstance(v, dict) and 'low' in v: return f'{v["value"]:.4g} [{v["low"]:.4g}, {v["high"]:.4g}]'
+    return f'{v:.4g}' if isinstance(v, float) else str(v)
+
 # %% ../nbs/88_verbs.ipynb #934ac9e3
 _quiet = Option(False, '-q', '--quiet', envvar='MLOPS_KIT_QUIET', show_envvar=False, help='Say nothing but the result')
+
+def _unsaid(*told): pass
 
 def _clock(seconds):
     m,s = divmod(int(seconds), 60)
@@ -135,6 +142,9 @@ _as_json = Option(False, '--json', help='For programs')
 _target = Option(None, metavar='COLUMN', help='The column to predict')
 _on = Option(None, '--on', metavar='ray|ray://HOST:PORT', help='Use the nodes of a Ray cluster; `ray` starts one on this machine')
 _typed = Argument(None, metavar='[OVERRIDE...]', help="Hydra's words and options", autocompletion=_overrides)
+_summary = Option(None, metavar='FILE', help='Write a summary in Markdown')
+_open_it = Option(False, '--open', help='Show it in the browser')
+_no_browser = Option(False, '--no-browser', help='Only say the address')
 
 # %% ../nbs/88_verbs.ipynb #cccd9dfb
 def _split_words(words):
