@@ -30,7 +30,8 @@ def _told(a): return a.facts|dict(file=str(a.path) if a.path else None)
 
 # %% ../nbs/89_retraining.ipynb #15dfedcf
 def _history(cfg, as_json, picture):
-    from mlops_kit.retrain import Loop, plot_story
+    from mlops_kit.retrain import Loop
+    from mlops_kit.story import plot_story
     loop = Loop(cfg)
     tried = loop.attempts
     if picture: _save_figure(plot_story(tried, loop.labelled(), *loop.drawn_by()), picture)

@@ -15,9 +15,9 @@ from children import QUIET
 
 from mlops_kit.configs import compose
 from mlops_kit.registry import Registry
-from mlops_kit.retrain import Attempt, attempts
 from mlops_kit.retrain import retrain as again
 from mlops_kit.simulate import simulate
+from mlops_kit.story import Attempt, attempts
 from mlops_kit.toys import toy_homes, toy_project
 
 pytestmark = [pytest.mark.xdist_group('retrain'), pytest.mark.skipif(sys.platform == 'win32', reason='signals of POSIX')]
