@@ -242,6 +242,12 @@ def _still_works():
     return code==0
 
 # %% ../nbs/91_cli.ipynb #0dfa38e6
+def _not_here(names):
+    from mlops_kit.project import MachineError, _pip
+    one = 'is' if len(names)==1 else 'are'
+    return MachineError(f'{", ".join(names)} {one} not installed, and this project asks for {"it" if one=="is" else "them"}, so no chapter was run; type: {_pip()} install -r requirements.txt, then mlops-kit run nbs --set ci')
+
+# %% ../nbs/91_cli.ipynb #36bb22c4
 def _finish(done, no_run, as_json, nothing):
     if as_json: _json(done.as_dict())
     if not done.plan.changes: return None if as_json else print(nothing)
@@ -252,6 +258,7 @@ def _finish(done, no_run, as_json, nothing):
         if not as_json: print('\nSettle each, then: git add -A && git commit')
         raise typer.Exit(1)
     if not done.exported: return None if as_json else print('\nnbdev is not installed here, so nothing was exported or run')
+    if done.missing and not no_run and not as_json: raise _not_here(done.missing)
     if not no_run and not as_json and not _still_works():
         if _new_requirements(done): print('\nrequirements.txt asks for more now: pip install -r requirements.txt, then mlops-kit run nbs --set ci')
         raise typer.Exit(1)
