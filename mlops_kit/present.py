@@ -8,7 +8,7 @@ __all__ = ['in_words', 'Evaluated', 'find_evaluated', 'toy_shop', 'costs', 'chan
 
 # %% ../nbs/51_present.ipynb #b31a6868
 import numpy as np, pandas as pd, re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from html import escape
 from pathlib import Path
 from .card import read_scope
@@ -175,8 +175,11 @@ def _without(cut, p):
         ways = {'never act':prices['missed']*(y==1), 'always act':prices['false_alarm']*(y!=1)}
         return min(((v*1., k) for k,v in ways.items()), key=lambda w: w[0].mean())
     if cut.kind=='ask': return np.full(len(y), prices['ask']),'ask a person each time'
-    return cut.costs(y, p.preds[0], usual=True),'take each prediction as it is'
+    return replace(cut, at=0.).costs(y, np.full(len(y), _cheapest(y, **prices))),'say the same value each time'
 
+def _cheapest(y, under, over): return np.quantile(y, under/(under+over or 1), method='inverted_cdf')
+
+# %% ../nbs/51_present.ipynb #c39b986e
 def _mean(x, per): return _interval(per*x.mean(), np.concatenate([per*(c@x)/c.sum(1) for c in _resamples(len(x), 500, 0)]))
 
 def costs(
@@ -282,7 +285,8 @@ def _good(found):
 def _cost(found, paid):
     if not paid: return f'<p>{escape(_prices(found))}</p>' if found.get('cut') else '<p>Nobody has asked what errors cost.</p>'
     rows = [[escape(k), f'{v.value:,.0f} ({v.low:,.0f} to {v.high:,.0f})'] for k,v in paid[0].items()]
-    return f'<p>{escape(_prices(found))} <b>{_saves(paid[1])}</b></p>'+table_html(['how one decides', '>cost of 1,000 cases'], rows, 'What errors cost')
+    late = ' Without a model, the value is the one that would have cost least here, as nobody could know before.'*(found['cut']['kind']=='margin')
+    return f'<p>{escape(_prices(found))} <b>{_saves(paid[1])}</b>{late}</p>'+table_html(['how one decides', '>cost of 1,000 cases'], rows, 'What errors cost')
 
 # %% ../nbs/51_present.ipynb #658dae14
 def present_html(
