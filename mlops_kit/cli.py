@@ -20,7 +20,7 @@ from .pipeline_verbs import pipeline
 from .retrain_verbs import retrain
 from .serve_verbs import keys
 from .usage import heard, plain_help, usage_error, where_to_report
-from .verbs import _as_json, _json, _on, _overrides, _progress, _project, _quiet, _split_words, _table, _target, _typed, app, verb
+from .verbs import _as_json, _json, _on, _overrides, _progress, _project, _quiet, _split_words, _steps, _table, _target, _typed, app, verb
 
 # %% ../nbs/91_cli.ipynb #69adfc74
 def main():
@@ -103,10 +103,11 @@ _yes = Option(False, '--defaults', '-y', help='Ask nothing')
 
 # %% ../nbs/91_cli.ipynb #5f1aea62
 @verb('mlops-kit new churn --data customers.csv --target left')
-def new(dest:str=_dest, answer:list[str]=_answer, data:str=_own, target:str=_target, source:str=_from, ref:str=_ref, defaults:bool=_yes):
+def new(dest:str=_dest, answer:list[str]=_answer, data:str=_own, target:str=_target, source:str=_from, ref:str=_ref, defaults:bool=_yes,
+    quiet:bool=_quiet):
     "Make a project: render, export, commit, and say what to type next"
     from mlops_kit.scaffold import new
-    made = new(dest, _pairs(answer, '-d'), source, ref, defaults, data, target)
+    with _steps(quiet) as say: made = new(dest, _pairs(answer, '-d'), source, ref, defaults, data, target, say)
     if made.source.dirty: print(f'warning: {made.source.url} has uncommitted changes; this project cannot be updated', file=sys.stderr)
     if made.personal: print(f'warning: {", ".join(made.personal)} looks personal, and the table is in git now, in data/raw: think before you push', file=sys.stderr)
     print('\n'.join([f'Made {made.path}', '', 'Next:', *(f'  {c}' for c in made.commands)]))
@@ -554,7 +555,7 @@ _kept = Option(10, min=1, help='So many of each name stay, the latest')
 _yes = Option(False, '--yes', '-y', help='Do not ask')
 
 @verb('mlops-kit runs prune --keep 3', on=runs, name='prune')
-def runs_prune(keep:int=_kept, yes:bool=_yes, as_json:bool=_as_json):
+def runs_prune(keep:int=_kept, yes:bool=_yes, quiet:bool=_quiet, as_json:bool=_as_json):
     "Remove old runs, but for those that a model, a report, an experiment or a skip rests on"
     _project()
     from collections import Counter
@@ -567,7 +568,7 @@ def runs_prune(keep:int=_kept, yes:bool=_yes, as_json:bool=_as_json):
     if not as_json: _table([*Counter(r['name'] for r in found).items()], 'name', 'runs')
     if not yes and not sys.stdin.isatty(): raise InputError(f'{said}: nobody is here to ask, so say --yes')
     if not yes: typer.confirm(f'Remove {said}?', abort=True)
-    prune(found)
+    with _progress(quiet, len(found), 'runs') as say: prune(found, say)
     _json(sizes) if as_json else print(f'removed {said}')
 
 # %% ../nbs/91_cli.ipynb #771ca21e
