@@ -22,12 +22,18 @@ def _with(rows, columns):
     for c,v in columns.items(): new[c] = v
     return new
 
+# %% ../nbs/25_behaviour.ipynb #ddfed660
+def _cast(old, value):
+    "A column of this value, of the kind that `old` is; None when that cannot be"
+    try:
+        if isinstance(old.dtype, pd.CategoricalDtype) and value not in old.cat.categories: return None
+        return pd.Series([value]*len(old), old.index).astype(old.dtype)
+    except (ValueError, TypeError): return None
+
 def _filled(old, value):
     if value is None: return old.where([False]*len(old))
-    new = pd.Series([value]*len(old), old.index)
-    if pd.api.types.is_integer_dtype(old) and isinstance(value, float): return new
-    try: cast = new.astype(old.dtype)
-    except (ValueError, TypeError): cast = None
+    if pd.api.types.is_integer_dtype(old) and isinstance(value, float): return pd.Series([value]*len(old), old.index)
+    cast = _cast(old, value)
     same = cast is not None and not cast.isna().any() and not (pd.api.types.is_bool_dtype(old) and not isinstance(value, (bool, np.bool_)))
     if len(old) and not same: raise InputError(f'{value!r} cannot stand in column {old.name}, which holds {old.dtype}')
     return cast

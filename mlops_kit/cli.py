@@ -21,7 +21,7 @@ from .serve_verbs import keys
 from .train_verbs import studies
 from .usage import heard, plain_help, usage_error, where_to_report
 from .verbs import _as_json, _json, _no_browser, _on, _open_it, _overrides, _progress, _project, _quiet
-from .verbs import _split_words, _summary, _table, _target, _unsaid, app, verb
+from .verbs import _split_words, _steps, _summary, _table, _target, _unsaid, app, verb
 
 # %% ../nbs/91_cli.ipynb #69adfc74
 def main():
@@ -104,10 +104,11 @@ _yes = Option(False, '--defaults', '-y', help='Ask nothing')
 
 # %% ../nbs/91_cli.ipynb #5f1aea62
 @verb('mlops-kit new churn --data customers.csv --target left')
-def new(dest:str=_dest, answer:list[str]=_answer, data:str=_own, target:str=_target, source:str=_from, ref:str=_ref, defaults:bool=_yes):
+def new(dest:str=_dest, answer:list[str]=_answer, data:str=_own, target:str=_target, source:str=_from, ref:str=_ref, defaults:bool=_yes,
+    quiet:bool=_quiet):
     "Make a project: render, export, commit, and say what to type next"
     from mlops_kit.scaffold import new
-    made = new(dest, _pairs(answer, '-d'), source, ref, defaults, data, target)
+    with _steps(quiet) as say: made = new(dest, _pairs(answer, '-d'), source, ref, defaults, data, target, say)
     if made.source.dirty: print(f'warning: {made.source.url} has uncommitted changes; this project cannot be updated', file=sys.stderr)
     if made.personal: print(f'warning: {", ".join(made.personal)} looks personal, and the table is in git now, in data/raw: think before you push', file=sys.stderr)
     print('\n'.join([f'Made {made.path}', '', 'Next:', *(f'  {c}' for c in made.commands)]))
@@ -242,6 +243,12 @@ def _still_works():
     return code==0
 
 # %% ../nbs/91_cli.ipynb #0dfa38e6
+def _not_here(names):
+    from mlops_kit.project import MachineError, _pip
+    one = 'is' if len(names)==1 else 'are'
+    return MachineError(f'{", ".join(names)} {one} not installed, and this project asks for {"it" if one=="is" else "them"}, so no chapter was run; type: {_pip()} install -r requirements.txt, then mlops-kit run nbs --set ci')
+
+# %% ../nbs/91_cli.ipynb #36bb22c4
 def _finish(done, no_run, as_json, nothing):
     if as_json: _json(done.as_dict())
     if not done.plan.changes: return None if as_json else print(nothing)
@@ -252,6 +259,7 @@ def _finish(done, no_run, as_json, nothing):
         if not as_json: print('\nSettle each, then: git add -A && git commit')
         raise typer.Exit(1)
     if not done.exported: return None if as_json else print('\nnbdev is not installed here, so nothing was exported or run')
+    if done.missing and not no_run and not as_json: raise _not_here(done.missing)
     if not no_run and not as_json and not _still_works():
         if _new_requirements(done): print('\nrequirements.txt asks for more now: pip install -r requirements.txt, then mlops-kit run nbs --set ci')
         raise typer.Exit(1)

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from html.parser import HTMLParser
 from io import StringIO
+from math import inf
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from urllib.parse import unquote
@@ -27,6 +28,7 @@ class Page:
     file:Path # The notebook
     title:str
     promise:str='' # The line that nbdev makes the docstring of a module
+    order:float=inf # Its place, where it says so
 
 def _headed(text, otherwise=''):
     title,promise = re.search(r'^# +(.+?) *$', text, re.M),re.search(r'^> *(.+?) *$', text, re.M)
@@ -34,7 +36,8 @@ def _headed(text, otherwise=''):
 
 def _page(file, nbs):
     first = next((''.join(c['source']) for c in read_nb(file)['cells'] if c.get('cell_type')=='markdown'), '')
-    return Page(file.relative_to(nbs).with_suffix('').as_posix(), file, *_headed(first, file.stem))
+    place = re.search(r'^- *order *: *(\d+) *$', first, re.M)
+    return Page(file.relative_to(nbs).with_suffix('').as_posix(), file, *_headed(first, file.stem), int(place[1]) if place else inf)
 
 # %% ../nbs/60_docs.ipynb #c7c4dbeb
 _FIRST = 'tutorials howto explanation'.split()
@@ -46,7 +49,7 @@ def site_of(
 )->dict: # `{title of a section: [Page, …]}`; the home page is the only one of section ''
     "Which pages a site has, in which order"
     nbs = Path(nbs)
-    def pages(folder): return [_page(f, nbs) for f in sorted(folder.glob('*.ipynb'))]
+    def pages(folder): return sorted((_page(f, nbs) for f in folder.glob('*.ipynb')), key=lambda p: (p.order, p.name))
     folders = sorted((d for d in nbs.iterdir() if d.is_dir() and d.name[0] not in '._'), key=lambda d: ((_FIRST+[d.name]).index(d.name), d.name))
     here,found = pages(nbs),{_TITLES.get(d.name, d.name.capitalize()):pages(d) for d in folders}
     sections = {'':[p for p in here if p.name=='index'], **found, rest:[p for p in here if p.name!='index']}

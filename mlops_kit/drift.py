@@ -281,7 +281,7 @@ def same_season(
     seed:int=0, # Of the draw
 )->pd.DataFrame: # Rows of `table`, as many as there are in that mix
     "Rows of the same weekdays and hours as those of a window"
-    def cells(t): return pd.Series([x.dayofweek*24+x.hour for x in pd.DatetimeIndex(t)])
+    def cells(t): return pd.Series((d := pd.DatetimeIndex(t)).day_of_week*24+d.hour)
     have,want = cells(times),cells(window_times).value_counts()
     there = have.value_counts().reindex(want.index, fill_value=0)
     if not len(want) or want[there>0].sum()<.9*want.sum(): raise InputError('the reference has no rows of these weekdays and hours: give it more weeks')

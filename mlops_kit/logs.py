@@ -13,6 +13,7 @@ from datetime import datetime, timedelta, timezone
 from hashlib import sha256
 from pathlib import Path
 import pandas as pd
+from pandas.tseries.api import guess_datetime_format
 from .cases import seconds
 from .predlog import read_segment
 from .project import InputError, MachineError, nearest, whole
@@ -184,6 +185,8 @@ class Labelled:
 
 # %% ../nbs/40_logs.ipynb #f60d4297
 def _times(s):
+    words = [x for x in s.dropna().iloc[:1] if isinstance(x, str) and not guess_datetime_format(x)]
+    if words: raise InputError(f'the column {s.name} of the labels has no times, but {words[0]!r}')
     try: return pd.to_datetime(s, utc=True)
     except (ValueError, TypeError) as e: raise InputError(f'the column {s.name} of the labels has no times: {e}') from None
 

@@ -10,7 +10,7 @@ __all__ = ['models', 'gate', 'package', 'models_list', 'models_show', 'models_hi
 # %% ../nbs/89_models.ipynb #7f45ba89
 import os, re, typer
 from typer import Argument, Option
-from .verbs import _as_json, _json, _picture, _project, _quiet, _save_figure, _table, _typed, verb
+from .verbs import _as_json, _json, _picture, _project, _quiet, _save_figure, _steps, _table, _typed, verb
 
 # %% ../nbs/89_models.ipynb #d2c1741b
 @verb('mlops-kit gate evaluate.gate.strong=better')
@@ -180,10 +180,13 @@ _from = Option(None, '--from', '--registry', envvar='MLFLOW_REGISTRY_URI', metav
 
 @verb('mlops-kit models send digits challenger --from staging --to prod', on=models, name='send')
 def models_send(model:str=_model, version:str=_which, to:str=Option(..., '--to', metavar='URI|ENV', help='Where it goes: an environment of configs/env, or an MLflow registry'),
-    why:str=_why, who:str=_who, registry:str=_from):
+    why:str=_why, who:str=_who, registry:str=_from, quiet:bool=_quiet):
     "Register the package of a version in another environment: the same bytes, by their digest"
-    here,there = _registry(registry),_registry(to)
-    number = here.send(model, version, there, why, who)
+    with _steps(quiet) as say:
+        say('asking both registries')
+        here,there = _registry(registry),_registry(to)
+        say(f'checking and copying {model} {version}')
+        number = here.send(model, version, there, why, who)
     package = there._version(model, number)['package']
     print(f'{model} {here._number(model, version)} is {model} {number} of {to}, package {package}')
     typer.echo(f'its files are in {os.path.relpath(there.folder/"packages"/model/package)}; other machines have them after dvc push', err=True)

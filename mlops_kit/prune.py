@@ -44,12 +44,14 @@ def size_of(
 
 def prune(
     runs, # Records, as from `superfluous`
+    say=lambda done: None, # Told how many are gone
 )->int: # Bytes that are free now
     "Remove runs"
     free = sum(map(size_of, runs))
-    for r in runs:
+    for i,r in enumerate(runs, 1):
         for f in Path(r['path']).iterdir():
             if f.is_dir(): shutil.rmtree(f)
             elif f.name!='run.json': f.unlink()
         shutil.rmtree(r['path'])
+        say(i)
     return free

@@ -8,7 +8,7 @@ __all__ = ['runs', 'runs_list', 'runs_show', 'runs_compare', 'runs_open', 'runs_
 # %% ../nbs/89_runs.ipynb #8d380527
 import json, sys, typer
 from typer import Argument, Option
-from .verbs import _as_json, _json, _no_browser, _number, _open_it, _project, _summary, _table, verb
+from .verbs import _as_json, _json, _no_browser, _number, _open_it, _progress, _project, _quiet, _summary, _table, verb
 
 # %% ../nbs/89_runs.ipynb #5cb6bd5b
 runs = typer.Typer(no_args_is_help=True, help='Recorded runs: list them, show one, compare some, open a page of them, present one, see what a branch changes.')
@@ -116,7 +116,7 @@ _kept = Option(10, min=1, help='So many of each name stay, the latest')
 _yes = Option(False, '--yes', '-y', help='Do not ask')
 
 @verb('mlops-kit runs prune --keep 3', on=runs, name='prune')
-def runs_prune(keep:int=_kept, yes:bool=_yes, as_json:bool=_as_json):
+def runs_prune(keep:int=_kept, yes:bool=_yes, quiet:bool=_quiet, as_json:bool=_as_json):
     "Remove old runs, but for those that a model, a report, an experiment or a skip rests on"
     _project()
     from collections import Counter
@@ -129,5 +129,5 @@ def runs_prune(keep:int=_kept, yes:bool=_yes, as_json:bool=_as_json):
     if not as_json: _table([*Counter(r['name'] for r in found).items()], 'name', 'runs')
     if not yes and not sys.stdin.isatty(): raise InputError(f'{said}: nobody is here to ask, so say --yes')
     if not yes: typer.confirm(f'Remove {said}?', abort=True)
-    prune(found)
+    with _progress(quiet, len(found), 'runs') as say: prune(found, say)
     _json(sizes) if as_json else print(f'removed {said}')

@@ -163,26 +163,31 @@ def new(
     defaults:bool=False, # Ask nothing
     data=None, # The user's own table
     target:str=None, # Its column to predict
+    say=lambda text: None, # Told what begins
 )->Project: # `path`, `source`, whether modules were `exported`, the next `commands`, and columns in git that look `personal`
     "Make a project from the template"
     dest,given = Path(dest).resolve(),dict(given or {})
     _free(dest)
     src = template_source(source, ref)
     if src.dirty: given.setdefault('kit_source', _last_commit(src))
+    if data: say(f'reading {Path(data).name}')
     own = own_data(data, target, given.setdefault('task', 'tabular')) if data else None
     if own: given |= dict(data=_home(own), target=target)
     there = dest.is_dir()
-    try: return _build(dest, given, src, own, defaults or not sys.stdin.isatty())
+    try: return _build(dest, given, src, own, defaults or not sys.stdin.isatty(), say)
     except BaseException:
         _undo(dest, there)
         raise
 
 # %% ../nbs/90_scaffold.ipynb #49237708
-def _build(dest, given, src, own, defaults):
+def _build(dest, given, src, own, defaults, say):
+    say('rendering the template' if defaults else '') # Else Copier asks
     _unasked(given, _render(src, dest, given, defaults))
     if src.dirty: _mark_untracked(dest)
     if own: _place(dest, own)
+    say('exporting the notebooks')
     done = _export(dest)
+    say('committing')
     _commit(dest, f'Start {dest.name} from the mlops_kit template')
     install = _install if done else f'{_install} && nbdev_export'
     carried = own and _home(own).startswith('data/raw/')

@@ -80,7 +80,7 @@ def _watcher(monitor, seen, history):
 
 # %% ../nbs/22_train.ipynb #7a275d13
 def _build(cfg, run, loggers, watcher):
-    from mlops_kit.callbacks import Curves
+    from mlops_kit.callbacks import Curves, Progress
     from mlops_kit.tracking import steadfast
     import pytorch_lightning as pl
     data,model = build(cfg, 'data'),build(cfg, 'model')
@@ -90,7 +90,8 @@ def _build(cfg, run, loggers, watcher):
     callbacks = [c for c in build_each(cfg, 'callbacks') if not (reports_to() and isinstance(c, Curves))]
     kept = any(isinstance(c, pl.callbacks.Checkpoint) for c in callbacks)
     more = dict(callbacks=[watcher, *callbacks], enable_checkpointing=kept, logger=loggers or False, default_root_dir=str(run.path))
-    if 'enable_progress_bar' not in cfg.trainer: more['enable_progress_bar'] = _at_terminal()
+    shown = more['enable_progress_bar'] = cfg.trainer.get('enable_progress_bar', _at_terminal())
+    if shown and not any(isinstance(c, pl.callbacks.ProgressBar) for c in callbacks): more['callbacks'].append(Progress())
     trainer = build(cfg, 'trainer', **more | _trainer_of.get())
     if trainer.world_size>1 and reports_to(): raise InputError('a trial of a sweep trains in one process: trainer.devices=1')
     return data,model,trainer

@@ -12,6 +12,7 @@ from dataclasses import asdict, dataclass, field
 from importlib.util import find_spec
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from .doctor import lacking
 from .merge import merge_notebooks, unresolved
 from .project import InputError, MachineError, find_root, nearest, settings
 from .scaffold import _git
@@ -216,10 +217,11 @@ class Outcome:
     plan:Plan
     branch:str = None # The branch that has it, or None when it lies in the working tree
     exported:bool = False
+    missing:list = field(default_factory=list) # Packages that the project asks for now, and that are not installed
 
     @property
     def clean(self): return not self.plan.conflicts
-    def as_dict(self): return asdict(self.plan) | dict(branch=self.branch, exported=self.exported)
+    def as_dict(self): return asdict(self.plan) | dict(branch=self.branch, exported=self.exported, missing=self.missing)
 
 def _apply(root, between, name, message, here):
     "Do what lies between two states"
@@ -233,7 +235,7 @@ def _apply(root, between, name, message, here):
         except BaseException:
             if not here: _git(root, 'checkout', '-q', home), _git(root, 'branch', '-q', '-D', done.branch)
             raise
-    if done.clean: done.exported = _remake(root)
+    if done.clean: done.exported,done.missing = _remake(root),lacking(root)
     if done.clean and not here: _record(root, message.format(plan))
     return done
 

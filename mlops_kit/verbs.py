@@ -102,6 +102,16 @@ def _progress(quiet, total=None, of='rows'): # Gives a function to tell how much
     finally:
         if wide[0] and here: typer.echo(f'\r{"":{wide[0]}}\r', err=True, nl=False)
 
+@contextmanager
+def _steps(quiet): # Gives a function to tell what begins; '' is nothing, as before a question
+    here,wide = sys.stderr.isatty() and not quiet,[0]
+    def say(text):
+        line = text and f'{text} ...'
+        if here and (line or wide[0]): typer.echo(f'\r{line:{wide[0]}}'+'\r'*(not line), err=True, nl=False)
+        wide[0] = len(line)
+    try: yield say
+    finally: say('')
+
 def _rows_in(file): # How many, where the file says so
     from contextlib import suppress
     with suppress(ImportError, OSError, ValueError): # Reading it will say what is wrong

@@ -135,6 +135,13 @@ def lint_workflows(folder):
     return '\n'.join(r.stdout for r in results if r.returncode)
 
 
+def write(path, text):
+    "A file with its folders"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text, encoding='utf-8')
+    return path
+
+
 def wait_for(what, seconds):
     "Whether it becomes true in time"
     end = time.monotonic() + seconds

@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import pytest
 from children import git
-from helpers import sh
+from helpers import sh, write
 
 pytestmark = [pytest.mark.xdist_group('doctor'), pytest.mark.skipif(os.name == 'nt', reason='the faults are planted as on Unix')]
 BIN = Path(sys.executable).parent
@@ -52,13 +52,6 @@ def asked(path):
 
 
 def bad(found): return {f.name for f in found.values() if not f.ok} - QUIET_ABOUT
-
-
-def write(path, text):
-    "A file with its folders"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(text)
-    return path
 
 
 def edit(path, old, new):

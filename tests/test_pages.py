@@ -1,5 +1,6 @@
 "Every page that the kit writes, as a reader has it: in a real Chromium, at a desk and on a phone, by day and by night, with keys alone."
 import re
+import sys
 from itertools import pairwise
 from pathlib import Path
 
@@ -170,3 +171,49 @@ def test_present_says_what_is_on_record(shop, tmp_path, monkeypatch):
         monkeypatch.chdir(where)
         res = CliRunner().invoke(app, ['runs', 'present', *words])
         assert (told in str(res.exception), res.exception.code) == (True, 2)
+
+
+def valued(folder):
+    "A shop that has evaluated a model of values, which is off by 2 where the same value each time is off by 25"
+    import numpy as np
+    import pandas as pd
+
+    from mlops_kit.predictions import keep_predictions
+    from mlops_kit.present import toy_shop
+    from mlops_kit.project import write_json
+    from mlops_kit.record import new_run
+    y, score = np.arange(100.), {'value': 2., 'low': 1.9, 'high': 2.1}
+    run = new_run('notebook', toy_shop(folder, ()) / 'runs', '05_evaluate', '05_evaluate', provenance={})
+    keep_predictions(pd.DataFrame({'day': y}), y, [y + np.where(y % 2, 2, -2)], 'mae', folder=run.path)
+    run.finish('passed', metrics={'mae': score})
+    found = {'run': 'fit', 'metric': 'mae', 'higher_is_better': False, 'rows': 100, 'network': score, 'baselines': {}, 'asked': {}}
+    found |= {'slices': [], 'behaviour': [], 'cut': {'kind': 'margin', 'at': 0., 'prices': {'under': 1., 'over': 1.}}}
+    write_json(folder / 'reports/evaluation.json', found)
+    return folder
+
+
+def test_present_holds_values_against_a_constant(tmp_path):
+    "What a model of values saves is told beside saying the same value each time, the one that costs least"
+    from mlops_kit.present import present_html
+    said = ' '.join(re.sub('<[^>]*>', ' ', present_html(valued(tmp_path / 'shop'))).split())
+    assert re.search(r'say the same value each time 25,000 \(\d+,\d+ to \d+,\d+\) with the model 2,000 \(2,000 to 2,000\)', said), said
+    assert 'The model saves 23,000 per 1,000 cases' in said
+
+
+def test_present_says_what_serves(tmp_path, monkeypatch):
+    "Whether this model is the champion, without a byte more in the registry; one that cannot be asked is told, and no page is lost"
+    from mlops_kit.package import toy_package
+    from mlops_kit.present import present_html, toy_shop
+    from mlops_kit.registry import Registry
+    shop = toy_shop(tmp_path / 'shop', [(1.6, .01)])
+    assert 'serves' not in present_html(shop)
+    assert not (shop / 'registry').exists()
+    registry = Registry(folder=shop / 'registry')
+    registry.promote('toy', registry.register(toy_package(tmp_path / 'package')))
+    before = {f: f.read_bytes() for f in shop.rglob('registry/**/*') if f.is_file()}
+    assert 'Version 1 serves now; this one is not registered.' in present_html(shop)
+    assert {f: f.read_bytes() for f in shop.rglob('registry/**/*') if f.is_file()} == before
+    (shop / 'registry/registry.db').write_text('no database' * 999)
+    assert 'Which version serves is not known: the registry' in present_html(shop)
+    monkeypatch.setitem(sys.modules, 'mlflow', None)  # so Python says that it is not installed
+    assert 'serves' not in present_html(shop)

@@ -257,14 +257,15 @@ def test_licence(bare, tmp_path, license):
 
 
 def test_eight_questions(kit, tmp_path):
-    "Whoever takes every default is asked at most eight questions"
+    "Whoever takes every default is asked at most eight questions, and none is cut at 80 columns"
     words = ['-m', 'copier', 'copy', str(kit), str(tmp_path / 'digits')]
-    talk, asked = pexpect.spawn(sys.executable, words, encoding='utf-8', timeout=60, dimensions=(50, 200)), set()
+    talk, asked = pexpect.spawn(sys.executable, words, encoding='utf-8', timeout=60, dimensions=(50, 80)), set()
     while talk.expect([r'🎤 ?(?:\x1b\[[0-9;?]*[a-zA-Z])*([^\x1b\r\n]+)', pexpect.EOF]) == 0:
         asked.add(talk.match[1].strip())
         talk.send('\r')
     assert (tmp_path / 'digits/settings.ini').is_file(), talk.before
     assert 5 <= len(asked) <= 8, asked
+    assert asked <= {q['help'] for q in questions().values() if 'help' in q}
 
 
 def questions():

@@ -5,9 +5,11 @@ import subprocess
 import sys
 
 import pytest
-from children import QUIET
+from children import QUIET, commit_all
+from helpers import write
 from rich.table import Table  # noqa: F401  (so that a fork need not)
 from test_command import tiny  # noqa: F401  (a fixture)
+from test_updates import SMALL
 from typed import seen, typed
 
 from mlops_kit.cli import app  # noqa: F401
@@ -54,6 +56,7 @@ def test_tables_fit(ran, columns):
     assert all('rare classes=0.5' in line for line in out[1:])
 
 
+SEND = ['models', 'send', 'digits', 'champion', '--to', 'prod', '--from', 'set PROD']  # no address, so MLflow need not be imported
 PIPES = {'--help': 'true', 'runs list': 'true', 'runs list --json': 'true', 'params nbs/ok.ipynb': '{ exec <&-; sleep 3; }'}
 
 
@@ -78,3 +81,19 @@ def test_progress_is_for_terminals(tmp_path):
     assert 'of 1,000,000 rows' in text
     assert ' left' in text
     assert 'rows' not in seen([*words, '-q'], tmp_path)[0] + typed(words, tmp_path).err
+
+
+def test_what_begins_is_for_terminals(ran, tmp_path_factory):
+    "`new`, `models send` and `runs prune` say at a terminal what they are at, and that is gone at the end; --quiet and a pipe see none"
+    folder = tmp_path_factory.mktemp('begun')
+    for name, content in SMALL.items(): write(folder / 'kit' / name, content)
+    commit_all(folder / 'kit')
+    for _ in range(3): new_run('train', ran / 'runs', name='same').finish('passed')
+    new, prune = ['new', '--from', 'kit', '-y'], ['runs', 'prune', '-y', '--keep']
+    asked, made, gone = seen([*SEND], ran)[0], seen([*new, 'made'], folder)[0], seen([*prune, '2'], ran)[0]
+    for text, said in (asked, 'asking both registries ...'), (made, 'exporting the notebooks ...'), (gone, '1 of 1 runs, '):
+        assert f'\r{said}' in text
+        assert said not in text.rpartition('\r')[2]
+    quiet = seen([*new, 'quiet', '-q'], folder)[0] + typed(SEND, ran).err
+    assert '...' not in quiet
+    assert 'of 1' not in seen([*prune, '1', '-q'], ran)[0]

@@ -7,8 +7,9 @@ import sys
 import nbformat
 import pytest
 from children import QUIET, commit_all, git, render, tree
-from helpers import ROOT, sh
+from helpers import ROOT, sh, write
 from test_workflows import played, steps  # noqa: F401  (a fixture)
+from typer.testing import CliRunner
 
 pytestmark = pytest.mark.xdist_group('updates')
 RELEASES = sorted(f.stem for f in (ROOT / 'tests/releases').glob('*.bundle'))
@@ -221,6 +222,35 @@ def test_stages_come_and_go(history, tmp_path):
     enable(['sweep'], folder)
     wanted = {'project': 'same', 'profile': 'choose', 'stages': ['explore', 'sweep', 'evaluate', 'editor']}
     assert {n: d for n, d in tree(folder).items() if n != 'README.md'} == fresh(history, '98.0', tmp_path / 'fresh' / 'same', **wanted)
+
+
+SMALL = {
+    'copier.yml': """_subdirectory: template
+_templates_suffix: ""
+profile: {type: str, default: choose}
+stages: {type: yaml, default: []}
+stage_table: {type: yaml, when: false, default: "{ask: {from: full}, answer: {from: full}}"}
+""",
+    'template/.copier-answers.yml': '{{ _copier_answers|to_nice_yaml }}',
+    'template/settings.ini': '[DEFAULT]\n' + '\n'.join(f'{k} = mine' for k in 'lib_name lib_path repo user author author_email'.split()),
+    'template/requirements.txt': 'rich\n{% for s in stages %}{{ s }}-of-tomorrow\n{% endfor %}',
+    'template/nbs/say.ipynb': nbformat.writes(nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell('print(1)', id='a')]))}
+
+
+def test_a_stage_says_what_it_lacks(tmp_path, monkeypatch):
+    "Where a package that a stage asks for is not installed, that is said with the line to type, and no chapter begins"
+    from copier import run_copy
+
+    from mlops_kit.cli import app
+    for name, content in SMALL.items(): write(tmp_path / 'kit' / name, content)
+    run_copy(str(commit_all(tmp_path / 'kit')), tmp_path / 'mine', defaults=True, quiet=True, vcs_ref='HEAD')
+    monkeypatch.chdir(commit_all(tmp_path / 'mine'))
+    done = CliRunner().invoke(app, ['enable', 'ask'])
+    assert (done.exception.code, str(done.exception).partition(' not installed')[0]) == (3, 'ask-of-tomorrow is')
+    assert 'pip install -r requirements.txt, then mlops-kit run nbs --set ci' in str(done.exception)
+    assert ('on branch enable-ask' in done.stdout, (tmp_path / 'mine/build').exists()) == (True, False)
+    done = CliRunner().invoke(app, ['enable', 'answer', '--json'])
+    assert (done.exit_code, json.loads(done.stdout)['missing']) == (0, ['ask-of-tomorrow', 'answer-of-tomorrow'])
 
 
 @pytest.mark.full
