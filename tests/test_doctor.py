@@ -192,7 +192,7 @@ FAULTS = [
           'edit configs/model/mine.yaml'),
     Fault('notebooks', {'nbs/03_train.ipynb': '{"cells": [{"cell'}, 'nbs/03_train.ipynb does not open',
           'git checkout -- nbs/03_train.ipynb', mends='type'),
-    Fault('modules', gone('shop/model.py'), 'shop/model.py not exported', 'nbdev_export'),
+    Fault('modules', gone('shop/model.py'), 'shop/model.py not exported', 'mlops-kit check --fix'),
     Fault('data source', config('configs/data/digits.yaml', 'source: sample', 'source: file'),
           'data/raw/digits.parquet, which configs/data/source/file.yaml', 'put the table at data/raw/digits.parquet',
           mends=lambda shop: write(shop / 'data/raw/digits.parquet', '')),
