@@ -189,7 +189,7 @@ def _build(dest, given, src, own, defaults, say):
     done = _export(dest)
     say('committing')
     _commit(dest, f'Start {dest.name} from the mlops_kit template')
-    install = _install if done else f'{_install} && nbdev_export'
+    install = _install if done else f'{_install} && mlops-kit check --fix'
     carried = own and _home(own).startswith('data/raw/')
     personal = [n for n,c in own.contract['columns'].items() if c.get('pii')] if carried else []
     return Project(dest, src, done, [f'cd {os.path.relpath(dest)}', install, 'mlops-kit run nbs'], personal)

@@ -5,6 +5,7 @@ import re
 import shutil
 import subprocess
 import sys
+import sysconfig
 import time
 from pathlib import Path
 from typing import NamedTuple
@@ -126,6 +127,33 @@ def no_gpu(shop, top, patch):
     if shutil.which('nvidia-smi'): patch.setenv('PATH', str(BIN) + os.pathsep + '/usr/bin:/bin')
 
 
+def idle_gpu(shop, top, patch):
+    from importlib.util import find_spec
+    program(top / 'gpu/nvidia-smi', '#!/bin/sh\n')
+    about = Path(find_spec('torch').origin).with_name('version.py').read_text()
+    if len(re.findall(r'(?m)^(?:cuda|hip)\b.*= None$', about)) < 2: pytest.skip('this torch is built for a GPU')
+
+
+def small_disk(shop, top, patch):
+    "The project on a file system of its own, of 100 MB"
+    aside = shop.rename(top / 'aside')
+    shop.mkdir()
+    tried = subprocess.run(['mount', '-t', 'tmpfs', '-o', 'size=100m', 'small', shop], text=True, capture_output=True)
+    if tried.returncode: pytest.skip(f'no file system can be mounted here: {tried.stderr.strip()}')
+    shutil.copytree(aside, shop, symlinks=True, dirs_exist_ok=True)
+    patch.chdir(shop)
+    return lambda: subprocess.run(['umount', '-l', shop], check=True)
+
+
+def no_pandera(shop, top, patch):
+    "All that is installed here, but for one"
+    here = Path(sysconfig.get_path('purelib'))
+    (top / 'site').mkdir()
+    for f in here.iterdir():
+        if not f.name.startswith('pandera'): (top / 'site' / f.name).symlink_to(f)
+    patch.setattr(sys, 'path', [str(top / 'site') if Path(p) == here else p for p in sys.path])
+
+
 def dead_run(shop, top, patch):
     import platform
     record = {**DEAD, 'process': {**DEAD['process'], 'host': platform.node()}}
@@ -155,7 +183,10 @@ FAULTS = [
           '/gone/bin/python', 'jupyter kernelspec remove -f python3', 'JUPYTER_PATH={top}/jupyter', 'type'),
     Fault('PYTHONPATH', {'../site/mlops_kit/__init__.py': ''}, 'site has another mlops_kit', 'unset PYTHONPATH', 'PYTHONPATH={top}/site',
           'type'),
+    Fault('PYTHONPATH', {}, r'site-packages is for Python 3\.9', 'unset PYTHONPATH',
+          'PYTHONPATH={top}/lib/python3.9/site-packages', 'type'),
     # what is installed
+    Fault('pandera', no_pandera, 'not installed', r'pip install "mlops-kit\[project\]"'),
     Fault('requirements', settings_line('requirements = mlops-kit[project]', 'requirements = mlops-kit[project] no-such-thing>=1'),
           'no-such-thing not installed', 'pip install -r requirements.txt'),
     Fault('versions', old_optuna, 'optuna 2.10.0 is installed, >=5 is needed', 'pip install "optuna>=5"'),
@@ -192,7 +223,7 @@ FAULTS = [
           'edit configs/model/mine.yaml'),
     Fault('notebooks', {'nbs/03_train.ipynb': '{"cells": [{"cell'}, 'nbs/03_train.ipynb does not open',
           'git checkout -- nbs/03_train.ipynb', mends='type'),
-    Fault('modules', gone('shop/model.py'), 'shop/model.py not exported', 'nbdev_export'),
+    Fault('modules', gone('shop/model.py'), 'shop/model.py not exported', 'mlops-kit check --fix'),
     Fault('data source', config('configs/data/digits.yaml', 'source: sample', 'source: file'),
           'data/raw/digits.parquet, which configs/data/source/file.yaml', 'put the table at data/raw/digits.parquet',
           mends=lambda shop: write(shop / 'data/raw/digits.parquet', '')),
@@ -216,7 +247,9 @@ FAULTS = [
     Fault('home', {}, 'none is no folder to write to', 'export HOME=', 'HOME={top}/none'),
     Fault('threads', {}, "OMP_NUM_THREADS is 'many'", 'unset OMP_NUM_THREADS', 'OMP_NUM_THREADS=many', 'type'),
     Fault('open files', few_files, 'may open 128 files', 'ulimit -n 4096'),
-    Fault('GPU', no_gpu, 'configs/trainer/gpu.yaml asks for one', 'mlops-kit train trainer=cpu')]
+    Fault('disk', small_disk, r'0\.\d\d GB are free', 'mlops-kit runs prune'),
+    Fault('GPU', no_gpu, 'configs/trainer/gpu.yaml asks for one', 'mlops-kit train trainer=cpu'),
+    Fault('GPU', idle_gpu, 'there is one, but torch .* is built for CPUs', 'pip install --force-reinstall torch', 'PATH={top}/gpu:{PATH}')]
 
 
 def typed(fix, shop, monkeypatch):

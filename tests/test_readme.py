@@ -149,7 +149,7 @@ HOW = {
     r'git (init|add) .*': in_git, r'python -m venv tools': in_environment,
     r'docker compose .*|curl .*': in_test('test_images.py', 'compose.yaml'),
     r'JUPYTER_DEFAULT_PROVISIONER_NAME=warm pytest .*': in_test('test_kernels.py', "'--nbmake'"),
-    r'cd (digits|coffee|\.\.)|nbdev_export': in_new_user_test,
+    r'cd (digits|coffee|\.\.)': in_new_user_test,
     r'python -m venv \.venv .*|pip install -r requirements.txt|mlops-kit (run nbs|gate)': in_new_user_test}
 
 
