@@ -218,9 +218,10 @@ count()"""
                                    stdout=subprocess.PIPE, stderr=f, text=True)
     try:
         assert process.stdout.readline() == 'ready\n'
-        process.send_signal(signal.SIGUSR1)
         end = time.monotonic() + 20
-        while 'in count' not in said.read_text() and time.monotonic() < end: time.sleep(.05)
+        while 'in count' not in said.read_text() and time.monotonic() < end:  # the first may come before it counts
+            process.send_signal(signal.SIGUSR1)
+            time.sleep(.1)
         assert 'in count' in said.read_text()
     finally:
         process.kill()
