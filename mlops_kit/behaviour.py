@@ -139,7 +139,7 @@ class Direction:
 
 def _code(label, case):
     names = [str(l) for l in case.labels or []]
-    if str(label) not in names: raise InputError(f'label: {label} is no class{nearest(label, names)} Classes: {", ".join(names) or "none, it is a quantity"}')
+    if str(label) not in names: raise InputError(f'label: {label} is no class{nearest(label, names) or "."} Classes: {", ".join(names) or "none, it is a quantity"}')
     return names.index(str(label))
 
 # %% ../nbs/25_behaviour.ipynb #6e77e03c

@@ -84,7 +84,7 @@ def completion(shell:str=_shell):
     from mlops_kit.project import InputError, nearest
     from typer.completion import get_completion_script
     shells = 'bash', 'zsh', 'fish', 'powershell'
-    if shell not in shells: raise InputError(f'{shell}: no such shell{nearest(shell, shells)} There are: {", ".join(shells)}')
+    if shell not in shells: raise InputError(f'{shell}: no such shell{nearest(shell, shells) or "."} There are: {", ".join(shells)}')
     print(get_completion_script(prog_name='mlops-kit', complete_var='_MLOPS_KIT_COMPLETE', shell=shell)+(_BASH if shell=='bash' else ''))
 
 # %% ../nbs/91_cli.ipynb #b273c53f
@@ -244,9 +244,9 @@ def _still_works():
 
 # %% ../nbs/91_cli.ipynb #0dfa38e6
 def _not_here(names):
-    from mlops_kit.project import MachineError, _pip
+    from mlops_kit.project import _pip
     one = 'is' if len(names)==1 else 'are'
-    return MachineError(f'{", ".join(names)} {one} not installed, and this project asks for {"it" if one=="is" else "them"}, so no chapter was run; type: {_pip()} install -r requirements.txt, then mlops-kit run nbs --set ci')
+    return f'{", ".join(names)} {one} not installed yet, so no chapter was run.\nNext: {_pip()} install -r requirements.txt, then mlops-kit run nbs --set ci'
 
 # %% ../nbs/91_cli.ipynb #36bb22c4
 def _finish(done, no_run, as_json, nothing):
@@ -259,7 +259,7 @@ def _finish(done, no_run, as_json, nothing):
         if not as_json: print('\nSettle each, then: git add -A && git commit')
         raise typer.Exit(1)
     if not done.exported: return None if as_json else print('\nnbdev is not installed here, so nothing was exported or run')
-    if done.missing and not no_run and not as_json: raise _not_here(done.missing)
+    if done.missing and not no_run and not as_json: return print(f'\n{_not_here(done.missing)}')
     if not no_run and not as_json and not _still_works():
         if _new_requirements(done): print('\nrequirements.txt asks for more now: pip install -r requirements.txt, then mlops-kit run nbs --set ci')
         raise typer.Exit(1)

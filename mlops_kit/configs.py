@@ -75,7 +75,7 @@ def _explain(e, overrides, load):
     choices,message = getattr(e, 'options', None),str(e).strip() or str(e.__cause__)
     if getattr(e, 'missing_cfg_file', None) and '/' in e.missing_cfg_file:
         group,_,name = e.missing_cfg_file.rpartition('/')
-        return f'{group}={name}: no such choice{nearest(name, choices or [])} There are: {", ".join(choices or ["none"])}'
+        return f'{group}={name}: no such choice{nearest(name, choices or []) or "."} There are: {", ".join(choices or ["none"])}'
     if type(e).__name__=='OverrideParseException' and '=' in (e.override or ''):
         name,_,value = e.override.partition('=')
         return f'{e.override}: Hydra cannot read this value; as a text it stands in quotes, inside the word: \'{name}="{value}"\''

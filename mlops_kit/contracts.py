@@ -51,14 +51,20 @@ def _bounds(s, number):
     return dict(min=number(lo), max=number(hi))
 
 # %% ../nbs/19_contracts.ipynb #a9c7603e
-_PERSONAL = re.compile(r'(?:^|_)(?:e_?mail|phone|telephone|mobile|(?:first|last|full|sur|user)_?name|street|address|iban|ssn|passport|birth_?(?:day|date)|date_of_birth|dob|'
+_PERSONAL = re.compile(r'(?:^|_)(?:e_?mail|phone|telephone|mobile|fax|(?:first|last|full|given|family|sur|user|customer|client|patient|employee|person)_?name|'
+    r'vorname|nachname|prenom|apellidos?|telefono?(?:nummer)?|handy|adresse|anschrift|direccion|geburts(?:datum|tag)|'
+    r'street|address|iban|ssn|passport|birth_?(?:day|date)|date_of_birth|dob|'
     r'ip_?address|credit_?card)(?:$|_)')
+
+_MAIL,_PHONE = r'[^@\s]+@[^@\s]+\.[a-z]{2,}', r'(?:\+|0)[\d()/ .-]{6,19}'
+_NAMES = r"[A-ZÀ-Þ][\w'’.-]+(?: (?:von|van|de|der|da|di|el|bin))*(?: [A-ZÀ-Þ][\w'’.-]+){1,3}"
 
 def _is_personal(s):
     name = re.sub('(?<=[a-z])(?=[A-Z])|\\W+', '_', str(s.name)).lower()
     if _PERSONAL.search(name): return True
     if not types.is_string_dtype(s): return False
-    return s.dropna().head(1000).str.fullmatch(r'[^@\s]+@[^@\s]+\.[a-z]{2,}').mean()>.5
+    def share(pattern): return s.dropna().head(1000).str.fullmatch(pattern).mean()
+    return share(_MAIL)>.5 or share(_PHONE)>.5 or share(_NAMES)>.8 and s.nunique()>200 # Fewer may be names of goods, which make a feature
 
 # %% ../nbs/19_contracts.ipynb #88da4385
 _ID = re.compile(r'(?:^|[_\W])(?:id|key|uuid|guid|index|nr|no|number|code)$|^unnamed_0$', re.I)

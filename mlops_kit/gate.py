@@ -93,7 +93,7 @@ def requirements(
 )->dict: # Those that are asked
     "Refuse what nobody can meet"
     for k,v in (wanted or {}).items():
-        if k not in _CHECKS: raise InputError(f'evaluate.gate: nothing called {k}{nearest(k, _CHECKS)} There are: {", ".join(_CHECKS)}')
+        if k not in _CHECKS: raise InputError(f'evaluate.gate: nothing called {k}{nearest(k, _CHECKS) or "."} There are: {", ".join(_CHECKS)}')
         if k=='floor': good,kinds = isinstance(v, (int, float)) and not isinstance(v, bool),'a number'
         elif k=='behaviour': good,kinds = isinstance(v, bool),'true or false'
         else: good,kinds = isinstance(v, str) and v in _AT_LEAST,'better or tied'

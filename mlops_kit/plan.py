@@ -40,7 +40,7 @@ def _in_folder(path):
     if path.suffix=='.ipynb' and path.is_file(): return [path]
     if path.suffix=='.ipynb': raise InputError(f'no such notebook: {path}{_elsewhere(path)}')
     if path.is_file(): raise InputError(f'{path} is no notebook: the name of one ends in .ipynb')
-    if not path.is_dir(): raise InputError(f'{path} is neither a notebook nor a folder{nearest(path.name, [f.name for f in path.parent.glob("*/")])}')
+    if not path.is_dir() and find_root(): raise InputError(f'{path} is neither a notebook nor a folder{nearest(path.name, [f.name for f in path.parent.glob("*/")])}')
     found = [f for f in path.glob('*.ipynb') if f.name[0] not in '._']
     if not found: raise InputError(f'no notebooks in {path}')
     return sorted(found, key=lambda f: (f.stem=='index', f.name))

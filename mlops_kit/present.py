@@ -141,8 +141,10 @@ def _scope(root):
     said = _paragraphs(read_scope(root/top.get('nbs_path', 'nbs')/'index.ipynb'))
     text = said.get('problem') or top.get('description') or 'Nobody wrote down what the model is for.'
     first = re.match(r'.*?[.?!](?=\s|$)|.*', text)[0]
-    return dict(question=first, more=text[len(first):].strip(), limits=said.get('limits') or 'Nobody wrote down where it must not be used; that belongs under Scope in nbs/index.ipynb.',
-        who=' · '.join(top[k] for k in ('author', 'author_email') if top.get(k)))
+    more,_,asks = text[len(first):].strip().partition('Write here ') # The template's, to whoever makes the project
+    more = f'{more} Who asks, and what they do with the answer, is not written down yet; that belongs under Scope in nbs/index.ipynb.'.strip() if asks else more
+    return dict(question=first, more=more, limits=said.get('limits') or 'Nobody wrote down where it must not be used; that belongs under Scope in nbs/index.ipynb.',
+        who='' if re.fullmatch('The .* authors', top.get('author', '')) else ' · '.join(top[k] for k in ('author', 'author_email') if top.get(k)))
 
 # %% ../nbs/51_present.ipynb #1e2ea629
 def _why(c):
@@ -342,11 +344,11 @@ def present_html(
     root = Path(root or find_root()).resolve()
     e,said = find_evaluated(root, run),_scope(root)
     (head,mood,reasons),paid = _answer(e.found),costs(e.found, e.now['path']) if e.now else None
+    if e.out!=root: head,mood = f'Not decided yet: there was only a short trial ({e.out.name}), whose answer is {head[0].lower()}{head[1:]}','waiting'
     drawn = figure_html(plot_models(e.found, paid and paid[0]), 'How good the model is beside what is simpler, and what errors cost, with intervals')
     serves = serving(root, e.found['run'])
     when = day(e.now['ended'] or e.now['started']) if e.now else ''
-    trial = '' if e.out==root else f'<p class="mute">This is a short trial ({escape(e.out.name)}), no full evaluation.</p>'
-    parts = [f'<p>{_rich(said["more"])}</p>'*bool(said['more']), f'<h2>The answer</h2><p class="say {mood}">{escape(head)}.</p>', _list(reasons), trial, f'<p>{escape(serves)}</p>'*bool(serves), _good(e.found), drawn, '<h2>The cost of errors</h2>', _cost(e.found, paid),
+    parts = [f'<p>{_rich(said["more"])}</p>'*bool(said['more']), f'<h2>The answer</h2><p class="say {mood}">{escape(head)}.</p>', _list(reasons), f'<p>{escape(serves)}</p>'*bool(serves), _good(e.found), drawn, '<h2>The cost of errors</h2>', _cost(e.found, paid),
         '<h2>What changed since last time</h2>', _list(changes(e)), f'<h2>Limits</h2><p>{_rich(said["limits"])}</p>', f'<p class="mute">Ask: {escape(said["who"] or "nobody is named in settings.ini")} · model of training {escape(e.found["run"])}</p>']
     top = top_html(root.name, 'for whoever decides', when, f'mlops-kit runs present {e.found["run"]}')
     return sheet_html(f'{root.name}: may it be used?', top, ''.join(parts), _STYLE, f'{_rich(said["question"])}')

@@ -50,7 +50,13 @@ def need(
 ):
     "Stop with the pip line to type when a module is not installed"
     missing = [m for m in modules if not find_spec(m)]
+    if missing and _own_env(): raise MachineError(f'{", ".join(missing)} not installed here; the project has an environment of its own, so activate that first: {_own_env()}')
     if missing: raise MachineError(f'{", ".join(missing)} not installed; type: {_pip()} install "mlops-kit[{extra}]"')
+
+def _own_env(): # Of the project around, where another one is active
+    root = next((p for p in (Path.cwd(), *Path.cwd().parents) if (p/'settings.ini').is_file()), None)
+    found = root and next((root/'.venv').glob('*/activate'), None)
+    return os.path.relpath(found) if found and Path(sys.prefix).resolve()!=found.parents[1].resolve() else None
 
 def _pip(): # Of this Python, which may not be the one on the PATH
     mine = shutil.which('pip', path=Path(sys.executable).parent)

@@ -270,7 +270,7 @@ def read_table(
 def _read(read, f, path, missing, how):
     takes = [*inspect.signature(read).parameters][3:]
     for k in how:
-        if k not in takes: raise InputError(f'{path} is read without `{k}`{nearest(k, takes)} It takes {", ".join(takes)}')
+        if k not in takes: raise InputError(f'{path} is read without `{k}`{nearest(k, takes) or "."} It takes {", ".join(takes)}')
     if read is _parquet: return _parquet(f, path, missing, **how)
     try: raw = f.read()
     except (OSError, EOFError, zlib.error) as e: raise InputError(f'{path} cannot be read: {type(e).__name__}: {e}') from None

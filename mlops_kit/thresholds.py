@@ -60,7 +60,7 @@ class Cut:
 def _priced(kind, prices):
     known = _PRICES[kind]
     for k,v in (prices or {}).items():
-        if k not in known: raise InputError(f'prices: {k}{nearest(k, known)} Here are priced: {", ".join(known)}')
+        if k not in known: raise InputError(f'prices: {k}{nearest(k, known) or "."} Here are priced: {", ".join(known)}')
         if not (isinstance(v, (int, float)) and 0<=v<np.inf): raise InputError(f'prices: {k} must be a number from 0 on, not {v!r}')
     return known | {k:float(v) for k,v in (prices or {}).items()}
 

@@ -105,7 +105,7 @@ def _run(trainer, model, data, monitor, state, seen):
     if not trainer.callback_metrics and trainer.max_epochs==0: raise InputError('trainer.max_epochs=0: no epoch, no result')
     if not seen:
         names = list(_metrics(trainer))
-        raise InputError(f'monitor={monitor}: nothing logged that name{nearest(monitor, names)} Logged: {", ".join(names) or "nothing"}')
+        raise InputError(f'monitor={monitor}: nothing logged that name{nearest(monitor, names) or "."} Logged: {", ".join(names) or "nothing"}')
 
 def _best(file, seen, monitor, mode):
     from mlops_kit.callbacks import best_of
@@ -314,7 +314,7 @@ def _measured(res):
     return {k:v for k,v in (best|res.metrics).items() if isinstance(v, (int, float)) and isfinite(v)}
 
 def _objective(name, seen):
-    if name not in seen: raise InputError(f'objectives: nothing measured {name}{nearest(name, seen)} Measured: {", ".join(seen)}')
+    if name not in seen: raise InputError(f'objectives: nothing measured {name}{nearest(name, seen) or "."} Measured: {", ".join(seen)}')
     return seen[name]
 
 def train(

@@ -299,7 +299,7 @@ def _stage_table(origin):
 def _switched(answers, table, names, on):
     free,has = [k for k,v in table.items() if v['from']!='minimal'],stages_of(answers, table)
     for n in names:
-        if n not in free: raise InputError(f'there is no stage {n}{nearest(n, free)} There are: {", ".join(free)}')
+        if n not in free: raise InputError(f'there is no stage {n}{nearest(n, free) or "."} There are: {", ".join(free)}')
     if on: names = [m for n in names for m in _with_needs(n, table)]
     wanted = [k for k in free if (k in has or k in names) and (on or k not in names)]
     stuck = [k for k in wanted if not {*_with_needs(k, table)} & {*free}<={*wanted}]
