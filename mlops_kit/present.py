@@ -318,7 +318,7 @@ def _ranges(ax, rows, label, left=None):
     ax.locator_params(axis='x', nbins=5)
 
 # %% ../nbs/51_present.ipynb #670da3e7
-_STYLE = '''.sheet{max-width:860px}
+_STYLE = '''.sheet{max-width:860px}h1 code{font:inherit;background:none;padding:0}
 @media print{@page{size:A4;margin:12mm 14mm}body{font-size:11.5px;line-height:1.4}h1{font-size:20px;margin:4px 0}h2{font-size:14px;margin:12px 0 4px}.say{font-size:14px;margin:6px 0}.scroll,figure{margin:4px 0}
 .scroll table{font-size:11.5px}.scroll :is(th,td){padding:3px 10px}figure svg{max-height:52mm}.top{padding:0 0 4px;font-size:11px}p,ul{margin:4px 0}}'''
 
