@@ -140,16 +140,6 @@ def _requirements(root, asked):
     yield _answer('versions', wrong, 'pip install '+' '.join(f'"{n}{s}"' for n,s in pairs))
     if root: yield from _lock(root, {n for n,_ in pairs})
 
-# %% ../nbs/25_doctor.ipynb #32c3dafb
-def lacking(
-    root=None, # The project; by default the one around the working folder
-)->list: # Names
-    "What a project asks for and this environment has not"
-    root = Path(root or find_root())
-    asked = list(_asked(root, _settings(root)[0]))
-    unknown = sorted(_extras(asked)-{'', *(metadata.metadata('mlops-kit').get_all('Provides-Extra') or [])})
-    return [f'mlops-kit[{e}]' for e in unknown]+list(dict.fromkeys(r.name for r in _needed(asked) if not _version(r.name)))
-
 # %% ../nbs/25_doctor.ipynb #36a8414a
 def _lock(root, known):
     pins = dict(l.split('==') for l in _lines(root/'constraints.txt') if re.fullmatch(r'[\w.-]+==[\w.!]+', l))
@@ -238,6 +228,16 @@ def _settings(root):
     gone = [k for k in ('lib_name', 'lib_path') if not cfg.get(k)]
     mend = f'add to settings.ini: {" ".join(f"{k} = {root.name}" for k in gone)}'
     return ({} if gone else cfg),_answer('settings.ini', gone and f'has no {" and no ".join(gone)}', mend)
+
+# %% ../nbs/25_doctor.ipynb #32c3dafb
+def lacking(
+    root=None, # The project; by default the one around the working folder
+)->list: # Names
+    "What a project asks for and this environment has not"
+    root = Path(root or find_root())
+    asked = list(_asked(root, _settings(root)[0]))
+    unknown = sorted(_extras(asked)-{'', *(metadata.metadata('mlops-kit').get_all('Provides-Extra') or [])})
+    return [f'mlops-kit[{e}]' for e in unknown]+list(dict.fromkeys(r.name for r in _needed(asked) if not _version(r.name)))
 
 # %% ../nbs/25_doctor.ipynb #b0ff844a
 def _notebooks(root, nbs, cfg):
