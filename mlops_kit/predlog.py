@@ -113,7 +113,7 @@ class PredictionLog:
     ):
         "Have records made and written"
         self._later.append(make)
-        if soon or len(self._later)>=32: self._make()
+        if soon or len(self._later)>=32 or self._done.is_set(): self._make() # After the end they are counted as dropped
 
     def _add(self, n, data):
         with self._counting:

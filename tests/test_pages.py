@@ -200,6 +200,16 @@ def test_present_holds_values_against_a_constant(tmp_path):
     assert 'The model saves 23,000 per 1,000 cases' in said
 
 
+def test_present_decides_nothing_from_a_trial(tmp_path):
+    "Where only a set was run, its answer is told as that of a trial"
+    from mlops_kit.present import present_html, toy_shop
+    shop = toy_shop(tmp_path / 'shop')
+    (shop / 'build/ci').mkdir(parents=True)
+    for name in 'reports', 'runs': (shop / name).rename(shop / 'build/ci' / name)
+    page = present_html(shop)
+    assert 'class="say waiting">Not decided yet: there was only a short trial (ci), whose answer is yes, it may be used' in page
+
+
 def test_present_says_what_serves(tmp_path, monkeypatch):
     "Whether this model is the champion, without a byte more in the registry; one that cannot be asked is told, and no page is lost"
     from mlops_kit.package import toy_package
