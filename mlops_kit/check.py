@@ -81,12 +81,14 @@ def _with_table(root):
 # %% ../nbs/25_check.ipynb #31e3cdf7
 def broken_configs(
     root, # A project's top folder
+    say=lambda text: None, # Told what is done
 )->dict: # `group=choice` to what is wrong
     "Which choices of which config groups do not compose, or do not fit what they name"
     from mlops_kit.configs import compose, problems
     folder,bad = Path(root)/'configs',{}
     choices = [f.relative_to(folder).with_suffix('') for f in sorted(folder.glob('*/**/*.yaml')) if f.parent.name!='notebooks']
-    for o in ['', *(f'{c.parent.as_posix()}={c.name}' for c in choices)]:
+    for i,o in enumerate(['', *(f'{c.parent.as_posix()}={c.name}' for c in choices)]):
+        say(f'composing config {i+1} of {len(choices)+1}')
         try: said = problems(compose([o] if o else [], root=root))
         except Exception as e: said = [(str(e).strip() or type(e).__name__).splitlines()[0]]
         if said: bad[o or 'train'] = '; '.join(said)
@@ -103,11 +105,12 @@ def conflicts(
     return {n:at for n in names if (at := unresolved(Path(root)/n))}
 
 # %% ../nbs/25_check.ipynb #b70aa4e4
-def _asked(root):
+def _asked(root, say):
     from mlops_kit.readme import stale
     marks,(nbs,lib),mend = conflicts(root),_parts(root),'mlops-kit check --fix'
     yield Finding('no conflict left', not marks, [f'{f}: {", ".join(at)}' for f,at in marks.items()], 'choose, and take the marks out')
     if marks: return # What is not settled cannot be exported
+    say('exporting a copy')
     diffs = remade(root)
     yield Finding('notebooks clean', not diffs[nbs], [f'{nbs}/{f}' for f in diffs[nbs]], mend)
     yield Finding('export in sync', not diffs[lib], [f'{lib}/{f}' for f in diffs[lib]], mend)
@@ -116,13 +119,13 @@ def _asked(root):
         yield Finding('README in sync', not old, old, mend)
     f,old,new = _with_table(root)
     yield Finding('pyproject in sync', old==new, [] if old==new else [f.name], mend)
-    if (root/'configs'/'train.yaml').is_file(): yield from _configs_asked(root, lib)
+    if (root/'configs'/'train.yaml').is_file(): yield from _configs_asked(root, lib, say)
 
-def _configs_asked(root, lib):
+def _configs_asked(root, lib, say):
     from mlops_kit.stages import undeclared
     if (root/lib).is_dir() and not find_spec(lib): return (yield Finding('package installed', False, f'{lib} cannot be imported', 'pip install -e .'))
     if unexported(root): return (yield Finding('configs compose', False, f'{lib} has no modules yet', 'mlops-kit check --fix'))
-    bad = broken_configs(root)
+    bad = broken_configs(root, say)
     yield Finding('configs compose', not bad, [f'{k}: {v}' for k,v in bad.items()], 'edit the file below configs/')
     said = undeclared(root) if not bad else []
     yield Finding('stages in step', not said, said, 'edit dvc.yaml')
@@ -130,22 +133,34 @@ def _configs_asked(root, lib):
 # %% ../nbs/25_check.ipynb #5c45351a
 def check(
     root=None, # The project; by default the one around the working folder
+    say=lambda text: None, # Told what is done
 )->list: # A `Finding` for each question
     "Ask whether what is kept in several places agrees"
     from mlops_kit.project import need
     need('nbdev', 'nbconvert')
-    return list(_asked(Path(root or find_root())))
+    return list(_asked(Path(root or find_root()), say))
 
 # %% ../nbs/25_check.ipynb #b124acd7
-def fix(root=None)->list: # What `check` says afterwards
+def _derived(root): # Files that can be made again, with their contents
+    found = {f'{folder}/{name}':data for folder in _parts(root) for name,data in _files(root/folder).items()}
+    return found | {f.name:f.read_bytes() for f in (root/'README.md', root/'pyproject.toml') if f.is_file()}
+
+def fix(
+    root=None, # The project; by default the one around the working folder
+    say=lambda text: None, # Told what is done
+)->list: # What `check` says afterwards, behind a `Finding` with the files that were written
     "Clean, export, and make README.md and pyproject.toml again"
     from mlops_kit.readme import write_readme
     root = Path(root or find_root())
+    before = _derived(root)
+    say('exporting')
     remake(root)
     f,old,new = _with_table(root)
     if old!=new: f.write_text(new, encoding='utf-8')
     if (root/_parts(root)[0]/settings(root).get('readme_nb','index.ipynb')).is_file(): write_readme(root)
-    return check(root)
+    after = _derived(root)
+    written = [k for k,v in after.items() if before.get(k)!=v]
+    return [Finding('written again', True, written, '')][:len(written)]+check(root, say)
 
 # %% ../nbs/25_check.ipynb #e9cbf2a8
 __getattr__ = moved('mlops_kit.check', doctor='mlops_kit.doctor.doctor') # Until 0.4

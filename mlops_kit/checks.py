@@ -145,10 +145,12 @@ def failures(
     return res.assign(value=res.value.mask(res.column.isin(personal) & res.value.notna(), '(personal)'))
 
 # %% ../nbs/19_checks.ipynb #465af449
+def _short(v): return int(v) if isinstance(v, float) and v.is_integer() else v # A year is 1850, also in a column that lacks some
+
 def _rules(found, n, first=0):
     for (column,check),g in found.groupby(['column', 'check'], sort=False):
         whole = g.row.isna()
-        said = [str(v) if w else f'row {i+first if isinstance(i, int) else i}: {v}' for i,v,w in zip(g.row[:3], g.value, whole) if not (w and pd.isna(v))]
+        said = [str(v) if w else f'row {i+first if isinstance(i, int) else i}: {_short(v)}' for i,v,w in zip(g.row[:3], g.value, whole) if not (w and pd.isna(v))]
         yield (column,check),n if whole.any() else len(g),said
 
 def _verdict(rules):

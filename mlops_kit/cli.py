@@ -118,7 +118,8 @@ def _findings(found, as_json):
     if as_json: return _json([f._asdict() for f in found])
     word = {True:'ok', False:'NO', None:'-'}
     detail = lambda f: f.detail if isinstance(f.detail, str) else '\n'.join(f.detail)
-    _table([(word[f.ok], f.name, detail(f), '' if f.ok else f.fix) for f in found], '', 'question', 'details', 'to mend it')
+    wide = 4 if not all(f.ok for f in found) else 3 if any(map(detail, found)) else 2 # Nothing is said of nothing
+    _table([(word[f.ok], f.name, detail(f), '' if f.ok else f.fix)[:wide] for f in found], *('', 'question', 'details', 'to mend it')[:wide])
 
 # %% ../nbs/91_cli.ipynb #8ce9872f
 _fix = Option(False, '--fix', help='Clean, export, and make README.md and pyproject.toml again')
@@ -128,7 +129,7 @@ def check(fix:bool=_fix, as_json:bool=_as_json):
     "Is all in step: exports, README, clean notebooks, settings, configs?"
     _project()
     from mlops_kit import check
-    found = (check.fix if fix else check.check)()
+    with _steps(as_json) as say: found = (check.fix if fix else check.check)(say=say)
     _findings(found, as_json)
     if not all(f.ok for f in found): raise typer.Exit(1)
 
@@ -144,7 +145,8 @@ def _diagnosis(found):
         _wrapped('NO  ' if f.ok is False else '-   ', f'{f.name}: {f.detail}')
         print(f'    > {f.fix}')
     wrong = sum(f.ok is False for f in found)
-    print(f'{len(found)} questions, {wrong or "nothing"} {"are" if wrong>1 else "is"} wrong.')
+    where = '' if any(f.name=='settings.ini' for f in found) else ' Only the machine was asked: there is no project here.'
+    print(f'{len(found)} questions, {wrong or "nothing"} {"are" if wrong>1 else "is"} wrong.{where}')
     _table(_well(found), 'well', '')
 
 def _well(found):

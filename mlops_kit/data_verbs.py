@@ -8,10 +8,10 @@ __all__ = ['data', 'data_infer', 'data_check']
 # %% ../nbs/89_data.ipynb #742d2e55
 import typer
 from typer import Argument, Option
-from .verbs import _as_json, _json, _progress, _project, _quiet, _rows_in, _split_words, _table, _target, verb
+from .verbs import _as_json, _json, _progress, _project, _quiet, _rows_in, _split_words, _table, _target, verb, verbs
 
 # %% ../nbs/89_data.ipynb #6f30c970
-data = typer.Typer(no_args_is_help=True, help='Data contracts: infer one from a table, check a table against one.')
+data = verbs('Data contracts: infer one from a table, check a table against one.')
 
 _file = Argument(None, metavar='FILE', help='A file or URL: CSV, Excel, JSON lines or Parquet')
 _key = Option(None, metavar='COLUMN', help='The column that names a row')
@@ -65,6 +65,6 @@ def data_check(words:list[str]=_asked, failing:str=_failing, quiet:bool=_quiet, 
         import pandas as pd
         with whole(failing) as tmp: failures(pd.concat(pieces(), ignore_index=True), contract).to_csv(tmp, index=False)
     if as_json: _json(bad.to_dict('records'))
-    elif len(bad): _table(bad.itertuples(index=False), *bad.columns)
+    elif len(bad): _table(bad.itertuples(index=False), *bad.columns, title=f'{name}, its first row being row 0:')
     else: print(f'{name} keeps its contract')
     if len(bad): raise typer.Exit(1)

@@ -10,7 +10,7 @@ __all__ = ['models', 'gate', 'package', 'models_list', 'models_show', 'models_hi
 # %% ../nbs/89_models.ipynb #7f45ba89
 import os, re, typer
 from typer import Argument, Option
-from .verbs import _as_json, _json, _picture, _project, _quiet, _save_figure, _steps, _table, _typed, verb
+from .verbs import _as_json, _json, _picture, _project, _quiet, _save_figure, _steps, _table, _typed, verb, verbs
 
 # %% ../nbs/89_models.ipynb #d2c1741b
 @verb('mlops-kit gate evaluate.gate.strong=better')
@@ -66,7 +66,7 @@ def package(overrides:list[str]=_typed, onnx:str=_onnx, contract:str=_contract, 
     _table(_facts(made), '', '', title=f'{os.path.relpath(folder)}: {made.signature.model} {made.id}')
 
 # %% ../nbs/89_models.ipynb #5a212f08
-models = typer.Typer(no_args_is_help=True, help='Registered models: which version is champion, since when, by whom and why.')
+models = verbs('Registered models: which version is champion, since when, by whom and why.')
 
 _model = Argument(metavar='MODEL', help='Its name')
 _version = Argument(metavar='VERSION', help='A number, as `models show` lists them')

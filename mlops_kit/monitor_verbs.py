@@ -9,10 +9,10 @@ __all__ = ['monitor', 'monitor_drift', 'monitor_performance', 'monitor_labels', 
 # %% ../nbs/89_monitoring.ipynb #4a2f50ae
 import typer
 from typer import Argument, Option
-from .verbs import _as_json, _json, _picture, _place, _progress, _quiet, _save_figure, _table, verb
+from .verbs import _as_json, _json, _picture, _place, _progress, _quiet, _save_figure, _table, verb, verbs
 
 # %% ../nbs/89_monitoring.ipynb #cb3b4ef4
-monitor = typer.Typer(no_args_is_help=True, help='What a service was asked: has it changed, was it answered well, and who is told.')
+monitor = verbs('What a service was asked: has it changed, was it answered well, and who is told.')
 _log = Argument(..., metavar='LOG', help='Folder of a model in a prediction log, such as predictions/flights')
 _since = Option(None, help='First moment, such as 2026-11-01 or 2026-11-01T18:00; UTC')
 _until = Option(None, help='Last moment, not part of it')

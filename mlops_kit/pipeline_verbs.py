@@ -8,10 +8,10 @@ __all__ = ['pipeline', 'show', 'export']
 # %% ../nbs/89_pipelines.ipynb #e53c6749
 import os, sys, typer
 from typer import Argument, Option
-from .verbs import _as_json, _console, _json, _overrides, _project, verb
+from .verbs import _as_json, _console, _json, _overrides, _project, verb, verbs
 
 # %% ../nbs/89_pipelines.ipynb #c6e198d0
-pipeline = typer.Typer(no_args_is_help=True, help='The chapters as a graph: what has changed, run it, write it down for an orchestrator.')
+pipeline = verbs('The chapters as a graph: what has changed, run it, write it down for an orchestrator.')
 _typed = Argument(None, metavar='[OVERRIDE...]', help='For Hydra, such as trainer.max_epochs=1', autocompletion=_overrides)
 _set = Option(None, '--set', metavar='NAME', help='Parameter set in configs/notebooks')
 

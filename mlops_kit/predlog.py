@@ -109,10 +109,11 @@ class PredictionLog:
 
     def later(self,
         make, # Function that gives records; it is asked within `every` seconds
+        n:int=1, # Requests that they are of
         soon:bool=False, # Ask it now, since it holds much
     ):
         "Have records made and written"
-        self._later.append(make)
+        self._later.append((make, n))
         if soon or len(self._later)>=32 or self._done.is_set(): self._make() # After the end they are counted as dropped
 
     def _add(self, n, data):
@@ -123,19 +124,18 @@ class PredictionLog:
     def __repr__(self): return f'PredictionLog({self.folder}: {self.written:,} written, {self.count:,} waiting, {self.dropped:,} dropped)'
 
 # %% ../nbs/33_predlog.ipynb #b46b9de5
-def _made(make):
+def _made(self:PredictionLog, make, n):
     try: return make()
     except Exception:
         logging.getLogger('mlops_kit.serve').exception('a record of the prediction log cannot be made')
-        return None
+        self.dropped += n
+        return []
 
 def _make(self:PredictionLog):
     with self._making:
-        made = [_made(self._later.popleft()) for _ in range(len(self._later))]
-        self.dropped += made.count(None)
-        if records := [r for m in made for r in m or ()]: self.put(records)
+        if records := [r for _ in range(len(self._later)) for r in self._made(*self._later.popleft())]: self.put(records)
 
-PredictionLog._make = _make
+PredictionLog._made,PredictionLog._make = _made,_make
 
 # %% ../nbs/33_predlog.ipynb #ed8cb75b
 def _lines(records):

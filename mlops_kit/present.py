@@ -14,6 +14,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from .card import read_scope
 from .compare import varied
+from .contracts import load_contract
 from .evaluate import Estimate, _interval, _resamples, compare, estimate
 from .frame import day, figure_html, sheet_html, table_html, top_html
 from .gate import gate, read_evaluation
@@ -102,7 +103,7 @@ def _toy_evaluation(root, skill, lr, r):
     pred = np.stack([1-p, p], 1)
     run = new_run('notebook', root/'runs', '05_evaluate', '05_evaluate', provenance={}, notebook='nbs/05_evaluate.ipynb')
     keep_predictions(pd.DataFrame(dict(parcel=np.arange(800))), y, [pred], 'auc', ('kept', 'returned'), 0., run.path)
-    new_run('train', root/'runs', parent=run.id, provenance=dict(data=dict(fingerprint='f00d')), config=dict(model=dict(lr=lr))).finish('passed')
+    new_run('train', root/'runs', parent=run.id, provenance=dict(data=dict(fingerprint='f00d')), config=dict(model=dict(lr=lr), data=dict(contract='contracts/parcels.yaml'))).finish('passed')
     e,c = estimate(y, pred, 'auc', n=200, labels=[0, 1]),compare(y, pred, np.tile([.7, .3], (800, 1)), 'auc', n=200, labels=[0, 1])
     cut = choose_cut(y, pred, prices, [0, 1])
     run.finish('passed', metrics=dict(auc=vars(e)))
@@ -116,7 +117,8 @@ def toy_shop(
 )->Path: # The folder
     "A project that has evaluated models, without any training"
     root = Path(root)
-    (root/'nbs').mkdir(parents=True)
+    for d in ('nbs', 'contracts'): (root/d).mkdir(parents=True)
+    (root/'contracts/parcels.yaml').write_text('table: parcels\ntarget: state\ncolumns:\n  state: {dtype: category, use: target, categories: [kept, returned], about: what became of it in 30 days}\n')
     (root/'settings.ini').write_text('[DEFAULT]\nlib_name = shop\nnbs_path = nbs\ndescription = Says which parcels come back.\nauthor = Ada\nauthor_email = ada@example.com\n')
     write_json(root/'nbs/index.ipynb', dict(cells=[dict(cell_type='markdown', source=_SCOPE, metadata={})], metadata={}, nbformat=4, nbformat_minor=5))
     for skill,lr in fits:
@@ -145,6 +147,24 @@ def _scope(root):
     more = f'{more} Who asks, and what they do with the answer, is not written down yet; that belongs under Scope in nbs/index.ipynb.'.strip() if asks else more
     return dict(question=first, more=more, limits=said.get('limits') or 'Nobody wrote down where it must not be used; that belongs under Scope in nbs/index.ipynb.',
         who='' if re.fullmatch('The .* authors', top.get('author', '')) else ' · '.join(top[k] for k in ('author', 'author_email') if top.get(k)))
+
+# %% ../nbs/51_present.ipynb #19b92311
+def _sibling(run, out): return next((r for r in list_runs(out/'runs', 'train') if r['parent']==run['id']), None)
+
+def _told_of(e, root):
+    "What is said of each case"
+    name = e.now and _at((_sibling(e.now, e.out) or {}).get('config'), 'data.contract')
+    file = root/'contracts'/Path(name or '-').name
+    if not file.is_file(): return ''
+    terms = load_contract(file)
+    about = terms['columns'].get(terms.get('target'), {}).get('about')
+    if not terms.get('target'): return ''
+    more = f', {about}' if about else '' if terms.get('task')=='classification' else f', in the unit of the table; which one that is belongs into `contracts/{file.name}`, as `about` of the column'
+    return f'What it says of each case: `{terms["target"]}`{more}.'
+
+def _at(cfg, key):
+    for k in key.split('.'): cfg = cfg.get(k) if isinstance(cfg, dict) else None
+    return cfg
 
 # %% ../nbs/51_present.ipynb #1e2ea629
 def _why(c):
@@ -211,8 +231,6 @@ def _saves(d, per='1,000'):
     return f'It is not sure that the model saves anything: {d.value:,.0f} per {per} cases ({d.low:,.0f} to {d.high:,.0f}).'
 
 # %% ../nbs/51_present.ipynb #6cc7c5c0
-def _sibling(run, out): return next((r for r in list_runs(out/'runs', 'train') if r['parent']==run['id']), None)
-
 def _settings_changed(e):
     a,b = (_sibling(r, e.out) for r in (e.before, e.now))
     if not (a and b): return ['The settings of the two are not on record.']
@@ -221,10 +239,6 @@ def _settings_changed(e):
     prints = [((r['provenance'].get('data') or {}) if isinstance(r['provenance'].get('data'), dict) else {}).get('fingerprint') for r in (a, b)]
     said = [f'{k}: {_at(a["config"], k)} became {_at(b["config"], k)}' for k in names]
     return ['The data are other data.' if prints[0]!=prints[1] else 'The data are the same.', 'Other settings: '+'; '.join(said)+'.' if said else 'The settings are the same.']
-
-def _at(cfg, key):
-    for k in key.split('.'): cfg = cfg.get(k) if isinstance(cfg, dict) else None
-    return cfg
 
 # %% ../nbs/51_present.ipynb #bcbe928e
 _SAID = dict(better='It is better than last time', tied='There is no sure difference to last time that matters', worse='It is worse than last time')
@@ -348,7 +362,8 @@ def present_html(
     drawn = figure_html(plot_models(e.found, paid and paid[0]), 'How good the model is beside what is simpler, and what errors cost, with intervals')
     serves = serving(root, e.found['run'])
     when = day(e.now['ended'] or e.now['started']) if e.now else ''
-    parts = [f'<p>{_rich(said["more"])}</p>'*bool(said['more']), f'<h2>The answer</h2><p class="say {mood}">{escape(head)}.</p>', _list(reasons), f'<p>{escape(serves)}</p>'*bool(serves), _good(e.found), drawn, '<h2>The cost of errors</h2>', _cost(e.found, paid),
+    first = ' '.join(t for t in (said['more'], _told_of(e, root)) if t)
+    parts = [f'<p>{_rich(first)}</p>'*bool(first), f'<h2>The answer</h2><p class="say {mood}">{escape(head)}.</p>', _list(reasons), f'<p>{escape(serves)}</p>'*bool(serves), _good(e.found), drawn, '<h2>The cost of errors</h2>', _cost(e.found, paid),
         '<h2>What changed since last time</h2>', _list(changes(e)), f'<h2>Limits</h2><p>{_rich(said["limits"])}</p>', f'<p class="mute">Ask: {escape(said["who"] or "nobody is named in settings.ini")} · model of training {escape(e.found["run"])}</p>']
     top = top_html(root.name, 'for whoever decides', when, f'mlops-kit runs present {e.found["run"]}')
     return sheet_html(f'{root.name}: may it be used?', top, ''.join(parts), _STYLE, f'{_rich(said["question"])}')

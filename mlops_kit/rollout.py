@@ -26,13 +26,14 @@ class Loaded:
     errors:deque=field(default_factory=lambda: deque(maxlen=200)) # Whether each failed
     answered:int=0 # How often it was asked
     work:float=0. # Seconds that the last answer keeps a thread from others
+    together:bool=True # Can it answer several requests at once?
 
     @cached_property
     def hide(self): return hide_personal(self.package.signature.inputs) # What of a row may be kept
 
-    def note(self, seconds, failed=False, busy=0.): # `busy` of them the thread computed; in the rest it waited for a core, or, if that is most of it, for something else
-        self.work = busy if 4*busy>seconds else seconds
-        self.times.append(seconds), self.errors.append(failed)
+    def note(self, seconds, failed=False, busy=0., requests=1): # `busy` of them the thread computed; in the rest it waited for a core, or, if that is most of it, for something else
+        self.work = (busy if 4*busy>seconds else seconds)/requests
+        self.times.append(seconds/requests), self.errors.append(failed)
         self.answered += 1
 
     def tail(self): # Seconds in which 95% of the last answers were there

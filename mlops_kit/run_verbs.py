@@ -8,10 +8,10 @@ __all__ = ['runs', 'runs_list', 'runs_show', 'runs_compare', 'runs_open', 'runs_
 # %% ../nbs/89_runs.ipynb #8d380527
 import json, sys, typer
 from typer import Argument, Option
-from .verbs import _as_json, _json, _no_browser, _number, _open_it, _progress, _project, _quiet, _summary, _table, verb
+from .verbs import _as_json, _json, _no_browser, _number, _open_it, _progress, _project, _quiet, _summary, _table, verb, verbs
 
 # %% ../nbs/89_runs.ipynb #5cb6bd5b
-runs = typer.Typer(no_args_is_help=True, help='Recorded runs: list them, show one, compare some, open a page of them, present one, see what a branch changes.')
+runs = verbs('Recorded runs: list them, show one, compare some, open a page of them, present one, see what a branch changes.')
 
 # %% ../nbs/89_runs.ipynb #9f94d7a9
 def _metrics(r, n=3): return '  '.join(f'{k}={_number(v)}' for k,v in list(r['metrics'].items())[:n])

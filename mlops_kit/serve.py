@@ -7,8 +7,11 @@ __all__ = ['Service']
 
 # %% ../nbs/35_serve.ipynb #a9a6f43e
 import asyncio, math, sys, time, traceback
+from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from dataclasses import dataclass
+from itertools import islice
 from threading import BoundedSemaphore
 import numpy as np
 from .guard import Keys, Rate, Refused, Room
@@ -16,10 +19,10 @@ from .metrics import Metrics
 from .openapi import docs_page, openapi
 from .predlog import PredictionLog, now, records_of
 from .project import KitError, cores, kit_version, nearest, need
-from .rollout import Rollout
-from .signature import RowsError, to_rows
+from .rollout import Loaded, Rollout
+from .signature import RowsError, from_rows, to_rows
 from .v2 import v2_answer, v2_model
-from .wire import Limits, Reply, call_of, dump, problem, read_body, read_rows, read_tensors, require_json, unasked
+from .wire import Call, Limits, Reply, call_of, dump, problem, read_body, read_rows, read_tensors, require_json, rows_of, unasked
 
 # %% ../nbs/35_serve.ipynb #af5b93c1
 class Service:
@@ -40,6 +43,7 @@ class Service:
         self._unheard_pool = ThreadPoolExecutor(1, 'shadow')
         self._turn,self._unheard,self._closing,self._pages,self.routes = 0.,BoundedSemaphore(8),False,{},self._routes()
         self._untold = [] # Requests that were answered, and are not in the log yet
+        self._company,self._several = [],False # Requests that are to be answered together; whether several came in one turn
 
     def say(self, event, **facts): self._write([dict(time=now(), event=event, model=self.model, **facts)])
 
@@ -57,7 +61,7 @@ def _require_finite(said):
     found = [dict(row=int(i), field=None, problem='has no finite answer') for i in np.flatnonzero(~np.isfinite(a.reshape(len(a), -1)).all(1))]
     raise unasked(RowsError(found))
 
-def _ask(self:Service, loaded, arrays):
+def _ask(self:Service, loaded, arrays, requests=1):
     start,begun,failed = time.perf_counter(),time.thread_time(),True
     try:
         said = loaded.package.ask(arrays)
@@ -66,7 +70,7 @@ def _ask(self:Service, loaded, arrays):
     except Refused:
         failed = loaded is not self.rollout.roles.get('champion')
         raise
-    finally: loaded.note(took := time.perf_counter()-start, failed, time.thread_time()-begun)
+    finally: loaded.note(took := time.perf_counter()-start, failed, time.thread_time()-begun, requests)
     self.metrics.time(self.metrics.inference, loaded.place.version, took)
     return said,took
 
@@ -88,17 +92,21 @@ def _tell(self:Service, e):
 Service._judge,Service._tell = _judge,_tell
 
 # %% ../nbs/35_serve.ipynb #f6ae5b4b
-def _keep(self:Service, call, loaded, role, arrays, rows, told, took):
+def _keep(self:Service, loaded, role, asked, took): # `asked` has for each request itself, its rows (or arrays), and what was told
     count,place,package = self.metrics.count,loaded.place,loaded.package
-    count(self.metrics.rows, place.version, role, n=len(told))
-    if package.signature.labels and len(told)<=100:
-        for t in told: count(self.metrics.labels, place.version, t['label'])
+    count(self.metrics.rows, place.version, role, n=sum([len(told) for *_,told in asked]))
+    if package.signature.labels:
+        for label,n in Counter([t['label'] for *_,told in asked for t in told]).items(): count(self.metrics.labels, place.version, label, n=n)
     if not self.log: return
     at = time.time()
     def records():
-        ids = [call.id] if len(told)==1 else [f'{call.id}/{i}' for i in range(len(told))]
-        return records_of(ids, rows or to_rows(arrays, package.signature.inputs), told, place, role, took, loaded.hide, at)
-    self.log.later(records, call.size>self.limits.small)
+        found = []
+        for call,rows,told in asked:
+            ids = [call.id] if len(told)==1 else [f'{call.id}/{i}' for i in range(len(told))]
+            rows = rows if isinstance(rows, list) else to_rows(rows, package.signature.inputs)
+            found += records_of(ids, rows, told, place, role, took, loaded.hide, at)
+        return found
+    self.log.later(records, len(asked), asked[0][0].size>self.limits.small)
 
 Service._keep = _keep
 
@@ -111,7 +119,7 @@ def _shadow(self:Service, call, answered, raw, read, arrays, rows):
             same = new.package.signature.inputs==answered.package.signature.inputs
             _,mine,own = (None, arrays, rows) if same else read(call, raw, new.package.signature)
             said,took = self._ask(new, mine)
-            self._keep(call, new, 'shadow', mine, own, new.package._answers(said), took)
+            self._keep(new, 'shadow', [(call, own or mine, new.package._answers(said))], took)
             self._judge_sometimes(new)
         except Exception as e: self._failed(call, new, 'shadow', e)
         finally: self._unheard.release()
@@ -128,7 +136,7 @@ def _by(self:Service, call, loaded, raw, read, write):
     said,took = self._ask(loaded, arrays)
     told = loaded.package._answers(said)
     reply,role = write(call, body, loaded, said, told),'challenger' if self.rollout.roles.get('challenger') is loaded else 'champion'
-    self._keep(call, loaded, role, arrays, rows, told, took)
+    self._keep(loaded, role, [(call, rows or arrays, told)], took)
     self._shadow(call, loaded, raw, read, arrays, rows)
     return reply
 
@@ -155,7 +163,7 @@ def _chosen(self:Service, call):
 Service._chosen = _chosen
 
 # %% ../nbs/35_serve.ipynb #4b9e814f
-async def _do(self:Service, receive, call, read, write):
+async def _do(self:Service, receive, call, read, write, together=False):
     if self.keys.known: call.who = self.keys.who(call.key)
     if self.rate: self.rate.take(call.who or call.address)
     require_json(call)
@@ -164,8 +172,9 @@ async def _do(self:Service, receive, call, read, write):
     call.size = len(raw)
     self._take_turn(time.perf_counter())
     loaded = self._chosen(call)
-    if call.size<=self.limits.small and loaded.work<=self.limits.quick: return self._work(call, loaded, raw, read, write)
-    return await self._in_thread(call, loaded, raw, read, write)
+    if call.size>self.limits.small or loaded.work>self.limits.quick: return await self._in_thread(call, loaded, raw, read, write)
+    if together and self._several and loaded.together and 'challenger' not in self.rollout.roles: return await self._with_others(call, loaded, raw)
+    return self._work(call, loaded, raw, read, write)
 
 async def _in_thread(self:Service, call, loaded, raw, read, write):
     self.room.enter()
@@ -183,7 +192,7 @@ def _rows_in(self:Service, call, raw, signature): return read_rows(raw, signatur
 def _rows_out(self:Service, call, body, loaded, said, told):
     return Reply(200, dump(dict(id=call.id, model=self.model, version=loaded.place.version, predictions=told)))
 
-def _predict(self:Service, receive, call): return self._do(receive, call, self._rows_in, self._rows_out)
+def _predict(self:Service, receive, call): return self._do(receive, call, self._rows_in, self._rows_out, True)
 
 Service._rows_in,Service._rows_out,Service._predict = _rows_in,_rows_out,_predict
 
@@ -199,6 +208,52 @@ def _tensors_out(self:Service, call, body, loaded, said, told):
 def _infer(self:Service, receive, call): return self._do(receive, call, self._tensors_in, self._tensors_out)
 
 Service._tensors_in,Service._tensors_out,Service._infer = _tensors_in,_tensors_out,_infer
+
+# %% ../nbs/35_serve.ipynb #c7b1c39a
+@dataclass(slots=True, eq=False)
+class _Asked:
+    call:Call
+    loaded:Loaded
+    raw:bytes
+    reply:Reply=None
+    error:Exception=None
+
+def _together(self:Service, asked):
+    loaded,parts = asked[0].loaded,[rows_of(a.raw, self.limits) for a in asked]
+    if not all([isinstance(rows, list) and rows for rows in parts]): raise RowsError([]) # One has none; `from_rows` would not notice
+    said,took = self._ask(loaded, from_rows([row for rows in parts for row in rows], loaded.package.signature.inputs), len(asked))
+    answers = iter(loaded.package._answers(said))
+    told = [(a.call, rows, [*islice(answers, len(rows))]) for a,rows in zip(asked, parts)]
+    for a,t in zip(asked, told): a.reply = self._rows_out(a.call, None, loaded, said, t[2])
+    self._keep(loaded, 'champion', told, took)
+
+def _by_itself(self:Service, a):
+    try: a.reply = self._work(a.call, a.loaded, a.raw, self._rows_in, self._rows_out)
+    except Exception as e: a.error = e
+
+Service._together,Service._by_itself = _together,_by_itself
+
+# %% ../nbs/35_serve.ipynb #56c211bc
+def _answer(self:Service):
+    asked,self._company = self._company,[]
+    self._several,loaded = len(asked)>1,asked[0].loaded
+    if self._several and all([a.loaded is loaded for a in asked]):
+        try: return self._together(asked)
+        except (Refused, RowsError): pass # One of them is wrong
+        except Exception as e:
+            loaded.together = False
+            self.say('not together', version=loaded.place.version, why=(str(e) or repr(e)).splitlines()[0])
+    for a in asked: self._by_itself(a)
+
+async def _with_others(self:Service, call, loaded, raw):
+    asked = _Asked(call, loaded, raw)
+    self._company.append(asked)
+    if len(self._company)*loaded.work<=self.limits.quick: await asyncio.sleep(0) # Those who are there have their turn
+    if not (asked.reply or asked.error): self._answer()
+    if asked.error: raise asked.error
+    return asked.reply
+
+Service._answer,Service._with_others = _answer,_with_others
 
 # %% ../nbs/35_serve.ipynb #28a39f40
 def _champion(self:Service):
@@ -299,7 +354,9 @@ def _take_turn(self:Service, moment):
 async def _reply(self:Service, receive, call):
     try:
         handler = self._handler(call)
-        if call.method=='POST': self._take_turn(call.start)
+        if call.method=='POST':
+            self._several = self._several or self._turn>0
+            self._take_turn(call.start)
         return await handler(receive, call)
     except Refused as e: return problem(e, call.id, call.path)
     except Exception:

@@ -8,7 +8,7 @@ __all__ = ['keys', 'serve', 'predict', 'smoke', 'keys_add', 'keys_list']
 # %% ../nbs/89_serving.ipynb #33916303
 import typer
 from typer import Argument, Option
-from .verbs import _as_json, _json, _on, _place, _progress, _quiet, _rows_in, _table, verb
+from .verbs import _as_json, _json, _on, _place, _progress, _quiet, _rows_in, _table, verb, verbs
 
 # %% ../nbs/89_serving.ipynb #259738ad
 def _wish(name, default, text, metavar=None): return Option(default, f'--{name}', envvar=f'MLOPS_KIT_{name.upper().replace("-", "_")}', help=text, metavar=metavar)
@@ -59,7 +59,7 @@ def smoke(address:str=Argument(..., metavar='ADDRESS', help='Of a service, as in
     print(f'{told["address"]}: version {told["version"]} answers; of {told["asked"]} answers half came within {told["median"]*1000:.1f} ms, all within {told["longest"]*1000:.1f} ms')
 
 # %% ../nbs/89_serving.ipynb #c405d3e7
-keys = typer.Typer(no_args_is_help=True, help='Keys to ask a service with.')
+keys = verbs('Keys to ask a service with.')
 _keys = Option('keys', '--file', envvar='MLOPS_KIT_KEYS', metavar='FILE', help='Of keys, as `serve --keys` takes it')
 
 @verb('mlops-kit keys add ada --days 90', on=keys, name='add')

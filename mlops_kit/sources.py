@@ -191,7 +191,7 @@ def _locks(old, new, root):
 
 # %% ../nbs/05_sources.ipynb #62d2b2fb
 _WORDS = dict(code=_cells, parameters=_values, config=_files, source=_files, data=_files,
-    named=functools.partial(_files, hint=' (it is named in the code or a config; if this notebook writes it, declare it in dvc.yaml)'),
+    named=functools.partial(_files, hint=' (it is named in the code or a config; what this notebook itself writes belongs to its `outs` in dvc.yaml)'),
     environment=functools.partial(_files, what='environment variable '), outputs=_outputs)
 
 def explain(

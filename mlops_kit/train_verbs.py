@@ -8,7 +8,7 @@ __all__ = ['studies', 'train', 'sweep', 'reproduce', 'studies_list', 'studies_sh
 # %% ../nbs/89_training.ipynb #3219b4b0
 import os, sys, typer
 from typer import Argument, Option
-from .verbs import _as_json, _json, _no_browser, _number, _on, _project, _quiet, _table, _typed, _unsaid, verb
+from .verbs import _as_json, _json, _no_browser, _number, _on, _project, _quiet, _table, _typed, _unsaid, verb, verbs
 
 # %% ../nbs/89_training.ipynb #83930a45
 _hydra = dict(ignore_unknown_options=True)
@@ -86,7 +86,7 @@ def reproduce(id:str=Argument(metavar='RUN', help='A training or a trial, or the
     if res and res.verdict=='different': raise typer.Exit(1)
 
 # %% ../nbs/89_training.ipynb #14bc7450
-studies = typer.Typer(no_args_is_help=True, help='Studies, which sweeps make: list them, show one, keep a trial, open the dashboard.')
+studies = verbs('Studies, which sweeps make: list them, show one, keep a trial, open the dashboard.')
 
 _study = Argument(None, metavar='[STUDY]', help='Its name, or the beginning of it; by default the one that was at work last')
 _storage = Option(None, envvar='OPTUNA_STORAGE', help="A journal, or the address of a database; by default the journals of the project", show_envvar=True)

@@ -296,6 +296,35 @@ def test_workers_are_killed(env, registry, tmp_path):
         assert {s.ask(body={'rows': [ROW]})[0] for _ in range(20)} == {200}
 
 
+def all_at_once(served, bodies):
+    "Send each body by a connection of its own while the process stands still, and then read: ids, statuses and what was told"
+    calls = [http.client.HTTPConnection(served.host, timeout=30) for _ in bodies]
+
+    def said(c): return (r := c.getresponse()).headers['x-request-id'], r.status, json.loads(r.read())
+    for c in calls: c.request('GET', '/health/live'), said(c)
+    served.process.send_signal(signal.SIGSTOP)
+    for i, (c, body) in enumerate(zip(calls, bodies)): c.request('POST', '/predict', json.dumps(body), {'x-request-id': str(i)})
+    served.process.send_signal(signal.SIGCONT)
+    return [(said(c), c.close())[0] for c in calls]
+
+
+@pytest.mark.full
+def test_many_at_once(env, registry, tmp_path):
+    "Who comes with others is answered with them, gets what is his, and stands in the log once; who is wrong stands alone"
+    sizes = [[100 * i + j for j in range(i % 3 + 1)] for i in range(60)]
+    with serving(env, 'homes@champion', '--log', 'kept', '--quiet', cwd=tmp_path) as s:
+        def asked(): return float(re.search(r'inference_seconds_count\S* (\S+)', s.get('/metrics')[2])[1])
+        told = all_at_once(s, [{'rows': [ROW | {'size': v} for v in vs]} for vs in sizes])
+        assert [(int(i), status) for i, status, _ in told] == [(i, 200) for i in range(60)]
+        assert [[p['value'] for p in body['predictions']] for *_, body in told] == sizes
+        assert asked() < 20
+        wrong = all_at_once(s, [{'rows': [ROW | {'size': -1 if i % 7 else i}]} if i % 5 else {'rows': []} for i in range(60)])
+        assert [status for _, status, _ in wrong] == [200 if i % 5 and not i % 7 else 422 for i in range(60)]
+    kept = {k['id']: k for k in read_log_lines(tmp_path / 'kept/homes') if '/' in k['id']}
+    assert {i: (k['features']['size'], k['prediction']['value']) for i, k in kept.items()} == {
+        f'{i}/{j}': (v, v) for i, vs in enumerate(sizes) if len(vs) > 1 for j, v in enumerate(vs)}
+
+
 def raw(served, *parts, pause=0.):
     "Send bytes as they are, and read what comes"
     with socket.create_connection(tuple(served.host.split(':')), timeout=30) as c:

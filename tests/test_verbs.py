@@ -5,6 +5,7 @@ import shlex
 
 import pytest
 import typer
+from typer.testing import CliRunner
 
 from mlops_kit.cli import app
 
@@ -40,6 +41,16 @@ def test_every_option_is_explained():
     "Each option and argument has a help that begins like a sentence, and a value that is no number says what it is"
     assert not [(v, p.name) for v, p in EVERY if not p.help]
     assert not [(v, p.name) for v, p in EVERY if p.help.split()[0] in ('the', 'a', 'by')]
+
+
+def test_help_is_said_as_it_is_typed():
+    "What may be left out stands in one pair of brackets, what may not in none, and an option without a value has no type"
+    said = {v: CliRunner().invoke(app, [*v.split(), '--help'], prog_name='mlops-kit', env={'COLUMNS': '200'}).output for v in VERBS}
+    assert len(said) > 40
+    assert not [v for v, text in said.items() if '<bool>' in text]
+    usage = {v: re.search(rf'Usage: mlops-kit {v} (.*?)\s*\n', text)[1] for v, text in said.items()}
+    assert not [u for u in usage.values() if '[[' in u or '{' in u]
+    assert (usage['new'], usage['runs show'], usage['runs present']) == ('[OPTIONS] DEST', '[OPTIONS] RUN', '[OPTIONS] [RUN]')
 
 
 def test_tables_come_as_json_too():
