@@ -64,6 +64,15 @@ def test_training_step():
 
 
 @soak
+def test_batch_predictions():
+    "A table is answered with and without a log, and what the graph took is a part of it"
+    record = measured('nbs/benchmarks/batch_predictions.ipynb', rows=3000, rounds=1)
+    assert record['status'] == 'passed', record['error']
+    assert record['metrics'].keys() == {'seconds', 'logged', 'graph', 'memory'}
+    assert 0 < record['metrics']['graph'] < record['metrics']['seconds']
+
+
+@soak
 def test_sweeps():
     "Every way to try a trial is measured"
     record = measured('nbs/benchmarks/sweeps.ipynb', rounds=1, epochs=1)
