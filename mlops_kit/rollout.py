@@ -130,6 +130,8 @@ def _refresh(self:Rollout)->list: # Dicts of what changed: `event`, `role`, `ver
             self.problem = str(e)
             return [] if problem==self.problem else [dict(event='registry', why=self.problem)]
         self.retired,(roles,said) = '',self._take(wanted)
+        if roles.get('challenger') is not before.get('challenger'):
+            for l in roles.values(): l.times.clear() # So far the champion may have answered several at once, which is quicker
         self.roles = roles
         for role in ('champion', 'challenger'):
             a,b = before.get(role), roles.get(role)
