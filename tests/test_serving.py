@@ -318,6 +318,8 @@ def test_many_at_once(env, registry, tmp_path):
         assert [(int(i), status) for i, status, _ in told] == [(i, 200) for i in range(60)]
         assert [[p['value'] for p in body['predictions']] for *_, body in told] == sizes
         assert asked() < 20
+        empty = all_at_once(s, [{'rows': [ROW] * (i != 7)} for i in range(30)])
+        assert [status for _, status, _ in empty] == [422 if i == 7 else 200 for i in range(30)]
         wrong = all_at_once(s, [{'rows': [ROW | {'size': -1 if i % 7 else i}]} if i % 5 else {'rows': []} for i in range(60)])
         assert [status for _, status, _ in wrong] == [200 if i % 5 and not i % 7 else 422 for i in range(60)]
     kept = {k['id']: k for k in read_log_lines(tmp_path / 'kept/homes') if '/' in k['id']}
