@@ -236,14 +236,15 @@ Service._together,Service._by_itself = _together,_by_itself
 # %% ../nbs/35_serve.ipynb #56c211bc
 def _answer(self:Service):
     asked,self._company = self._company,[]
-    self._several,loaded = len(asked)>1,asked[0].loaded
+    self._several,loaded,why = len(asked)>1,asked[0].loaded,None
     if self._several and all([a.loaded is loaded for a in asked]):
         try: return self._together(asked)
         except (Refused, RowsError): pass # One of them is wrong
-        except Exception as e:
-            loaded.together = False
-            self.say('not together', version=loaded.place.version, why=(str(e) or repr(e)).splitlines()[0])
+        except Exception as e: why = (str(e) or repr(e)).splitlines()[0]
     for a in asked: self._by_itself(a)
+    if why and not any([a.error for a in asked]): # None of them is to blame
+        loaded.together = False
+        self.say('not together', version=loaded.place.version, why=why)
 
 async def _with_others(self:Service, call, loaded, raw):
     asked = _Asked(call, loaded, raw)
