@@ -9,6 +9,7 @@ from statistics import median, quantiles
 import pytest
 from helpers import ROOT, extras, files, illegal, lint_workflows, service, settings, sh
 from packaging.requirements import Requirement
+from packaging.specifiers import SpecifierSet
 from packaging.utils import canonicalize_name
 
 TOP = set('''settings.ini README.md nbs template mlops_kit tests .github docker copier.yml setup.py pyproject.toml constraints.txt
@@ -71,6 +72,12 @@ def test_lock_names_all_that_is_installed():
 def test_lock_is_for_every_index():
     "A local version such as 2.13.0+cpu is on no public index"
     assert not [n for n, v in locked().items() if '+' in v]
+
+
+def test_lock_is_for_the_oldest_python():
+    "settings.ini promises 3.11: what is locked takes 3.11.0, Debian's 3.11.2 too"
+    asked = {d.metadata['Name']: d.metadata['Requires-Python'] or '' for d in distributions()}
+    assert not {n: v for n, v in asked.items() if not SpecifierSet(v).contains(settings()['min_python'] + '.0')}
 
 
 def functions():
