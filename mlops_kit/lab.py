@@ -7,6 +7,7 @@ __all__ = ['clean_saved', 'try_export', 'lab']
 
 # %% ../nbs/63_lab.ipynb #03b0b4c2
 import os, socket, sys, warnings
+from contextlib import suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from urllib.parse import quote
@@ -156,6 +157,14 @@ def _reserve(port):
         try: s.bind(('127.0.0.1', port))
         except (OSError, OverflowError) as e: raise MachineError(f'port {port} cannot be had ({e}); name another, or none')
 
+# %% ../nbs/63_lab.ipynb #a0a1ab75
+def _end_children():
+    import psutil
+    left = psutil.Process().children(recursive=True)
+    for p in left:
+        with suppress(psutil.NoSuchProcess): p.kill()
+    psutil.wait_procs(left, 5)
+
 # %% ../nbs/63_lab.ipynb #0217b0b1
 def lab(
     notebook=None, # The first page, a path from the working folder
@@ -177,3 +186,4 @@ def lab(
         print(f'JupyterLab on {root}; ^C stops it', flush=True)
         try: LabApp.launch_instance(_options(root, page, port, browser))
         except KeyboardInterrupt: pass
+        finally: _end_children()
