@@ -255,7 +255,7 @@ def test_two_tabs_and_a_killed_kernel(project, chromium):  # noqa: F811
 
 def test_stops_at_once_and_leaves_nothing(project, tmp_path, monkeypatch):
     "^C ends it without a question: no process, no temporary folder, though npm would write to it later"
-    npm = write(tmp_path / 'slow/npm', '#!/bin/sh\nsleep 3\nmkdir -p "$npm_config_cache/_logs"\n')
+    npm = write(tmp_path / 'slow/npm', '#!/bin/sh\nsleep 60\nmkdir -p "$npm_config_cache/_logs"\n')
     npm.chmod(0o755)
     monkeypatch.setenv('PATH', f'{npm.parent}{os.pathsep}{os.environ["PATH"]}')
     with lab(project) as (server, url, said):
@@ -263,11 +263,10 @@ def test_stops_at_once_and_leaves_nothing(project, tmp_path, monkeypatch):
         start = Request(f'{address}/api/kernels', b'{}', {'Authorization': f'token {token}'})
         kernel = json.load(urlopen(start))['name']
         folder = Path(re.search(r'/\S+/mlops-kit-lab-[^/]+', said())[0])
+        until(lambda: any(str(npm) in p.cmdline() for p in psutil.Process(server.pid).children()))
         family = psutil.Process(server.pid).children(recursive=True)
-        commands = [p.cmdline() for p in family]
         os.kill(server.pid, signal.SIGINT)
         assert (kernel, server.wait(20)) == ('python3', 0)
         assert 'y/[n]' not in said()
-    assert any(str(npm) in words for words in commands)
     assert len(psutil.wait_procs(family, 10)[0]) == len(family) > 0
     assert not folder.exists()
