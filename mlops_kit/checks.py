@@ -31,6 +31,10 @@ def _words(s, kinds):
         return s.map({True:yes, False:no}).astype('str')
     return s.map(lambda x: str(int(x)) if float(x).is_integer() else str(x), na_action='ignore').astype('str')
 
+_TRUTHS = dict(yes=True, true=True, no=False, false=False)
+
+def _truths(s): return s.map(lambda x: _TRUTHS.get(x.strip().lower(), x), na_action='ignore').astype(object)
+
 # %% ../nbs/19_checks.ipynb #7c0e0004
 def conform(
     df, # A batch
@@ -42,6 +46,7 @@ def conform(
         if n not in df or df[n].isna().all(): continue
         kinds,numeric = c.get('categories') or [],types.is_numeric_dtype(df[n])
         if c['dtype'] in ('category', 'text') and numeric and all(isinstance(k, str) for k in kinds): df[n] = _words(df[n], kinds)
+        if c['dtype']=='boolean' and types.is_string_dtype(df[n]) and not numeric: df[n] = _truths(df[n])
         if c['dtype']=='date' and not numeric and _dates(df[n]).notna().equals(df[n].notna()): df[n] = _dates(df[n])
     return df
 
@@ -71,7 +76,7 @@ def _column(c):
     zero = pd.Timedelta(0) if dtype=='date' else None
     if 'min' in c: checks.append(Check(lambda s: ~(_order(s, c['min'])<(c['min'] if zero is None else zero)), error=f'>= {c["min"]}'))
     if 'max' in c: checks.append(Check(lambda s: ~(_order(s, c['max'])>(c['max'] if zero is None else zero)), error=f'<= {c["max"]}'))
-    if kinds: checks.append(Check(lambda s: _isin(s, kinds), error=f'one of {len(kinds)} categories'))
+    if kinds and dtype!='boolean': checks.append(Check(lambda s: _isin(s, kinds), error=f'one of {len(kinds)} categories'))
     return Column(None, checks, nullable=c.get('nullable', True), unique=c.get('unique', False))
 
 # %% ../nbs/19_checks.ipynb #b702d4f8

@@ -207,6 +207,7 @@ def _check_column(c, where):
     fits = dict(integer=(int, float), number=(int, float), date=(date,)).get(c['dtype'], ())
     for k in ('min', 'max'):
         if k in c and (not isinstance(c[k], fits) or isinstance(c[k], bool)): raise InputError(f'{where}: `{k}` is {c[k]!r}, which is no bound of a column of {c["dtype"]}')
+    if 'min' in c and 'max' in c and c['min']>c['max']: raise InputError(f'{where}: `min` is {c["min"]} and `max` {c["max"]}, so that no value would do')
     if not isinstance(c.get('categories', []), list): raise InputError(f'{where}: `categories` is a list')
 
 def _where(e):

@@ -11,6 +11,7 @@ from contextlib import suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from urllib.parse import quote
+from .check import broken_cell
 from .hashes import cache_folder
 from .panel import PLUGIN
 from .project import InputError, MachineError, find_root, need, settings, write_json
@@ -42,19 +43,7 @@ def _exports(path):
     from nbdev.doclinks import nbglob
     return _hooked(path) and Path(path) in nbglob(as_path=True)
 
-def _compile(path):
-    from nbdev.export import ExportModuleProc
-    from nbdev.process import NBProcessor
-    proc = ExportModuleProc()
-    NBProcessor(path, proc).process()
-    code = [c.source for cells in proc.modules.values() for c in cells if c.cell_type=='code']
-    for source in code: compile(source, '<cell>', 'exec')
-
 # %% ../nbs/63_lab.ipynb #c58af3f0
-def _reason(e):
-    line = getattr(e, 'text', None)
-    return f'{type(e).__name__}: {getattr(e, "msg", e)}' + (f' in `{line.strip()}`' if line else '')
-
 def try_export(
     path, # A notebook of the project around the working folder
 )->str: # '' when all is well, else what is not
@@ -63,10 +52,10 @@ def try_export(
     with warnings.catch_warnings(record=True) as said:
         warnings.simplefilter('always')
         try:
-            if _exports(path):
-                _compile(path)
-                export(str(path))
-        except Exception as e: return _reason(e)
+            if not _exports(path): return ''
+            if slip := broken_cell(path): return slip[1]
+            export(str(path))
+        except Exception as e: return f'{type(e).__name__}: {e}'
     return next((str(w.message).splitlines()[0] for w in said if w.category is UserWarning), '')
 
 # %% ../nbs/63_lab.ipynb #e920911b

@@ -72,10 +72,10 @@ def _last(line, last):
 def _compare(self:_Magics, line):
     "%compare [-n 2] [RUN…]: settings and metrics that differ, and the curves"
     from IPython.display import display
-    from mlops_kit.compare import compare_runs, plot_runs
-    from mlops_kit.record import all_runs, find_run
+    from mlops_kit.compare import compare_runs, latest_trained, plot_runs
+    from mlops_kit.record import find_run
     words,last = _last(line, 2)
-    found = [find_run(w) for w in words] or [r for r in all_runs() if r['kind'] in ('train', 'trial')][-last:]
+    found = [find_run(w) for w in words] or latest_trained(last)
     if not found: raise InputError('there is no training yet; type: mlops-kit train')
     if (fig := plot_runs(found)) is not None: display(fig)
     return compare_runs(found).T

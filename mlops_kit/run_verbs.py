@@ -24,10 +24,12 @@ def runs_list(last:int=_last, as_json:bool=_as_json):
     "The latest runs, oldest first"
     _project()
     from mlops_kit.record import all_runs
-    found = all_runs()[-last:]
+    known = all_runs()
+    found = known[-last:]
     if as_json: return _json(found)
     rows = [(r['id'], r['name'], r['status'], f'{r["seconds"] or 0:.1f} s', _metrics(r)) for r in found]
     _table(rows, 'run', 'name', 'status', 'took', 'metrics')
+    if len(known)>last: print(f'the latest {last} of {len(known)}; for all: mlops-kit runs list -n {len(known)}', file=sys.stderr)
 
 # %% ../nbs/89_runs.ipynb #e5f8cc07
 @verb('mlops-kit runs show 20261120-1626', on=runs, name='show')
@@ -44,8 +46,9 @@ _latest = Option(5, '-n', '--last', min=1, help='How many of the latest, when no
 
 def _chosen(ids, last):
     from mlops_kit.project import InputError
-    from mlops_kit.record import all_runs, find_run
-    found = [find_run(i) for i in ids or []] or [r for r in all_runs() if r['kind']!='notebook'][-last:]
+    from mlops_kit.compare import latest_trained
+    from mlops_kit.record import find_run
+    found = [find_run(i) for i in ids or []] or latest_trained(last)
     if not found: raise InputError('nothing was trained yet: mlops-kit train')
     return found
 

@@ -170,6 +170,7 @@ def new(
     _free(dest)
     src = template_source(source, ref)
     if src.dirty: given.setdefault('kit_source', _last_commit(src))
+    if target and not data: raise InputError(f'--target {target} is a column of your own table; name that too: --data FILE')
     if data: say(f'reading {Path(data).name}')
     own = own_data(data, target, given.setdefault('task', 'tabular')) if data else None
     if own: given |= dict(data=_home(own), target=target)
@@ -180,6 +181,8 @@ def new(
         raise
 
 # %% ../nbs/90_scaffold.ipynb #49237708
+def _typed(path): return path if re.fullmatch(r'[\w./\\:~-]+', path) else f'"{path}"'
+
 def _build(dest, given, src, own, defaults, say):
     say('rendering the template' if defaults else '') # Else Copier asks
     _unasked(given, _render(src, dest, given, defaults))
@@ -192,7 +195,7 @@ def _build(dest, given, src, own, defaults, say):
     install = _install if done else f'{_install} && mlops-kit check --fix'
     carried = own and _home(own).startswith('data/raw/')
     personal = [n for n,c in own.contract['columns'].items() if c.get('pii')] if carried else []
-    return Project(dest, src, done, [f'cd {os.path.relpath(dest)}', install, 'mlops-kit run nbs'], personal)
+    return Project(dest, src, done, [f'cd {_typed(os.path.relpath(dest))}', install, 'mlops-kit run nbs'], personal)
 
 def _undo(dest, keep):
     shutil.rmtree(dest, ignore_errors=True)

@@ -246,10 +246,16 @@ def _format(path):
     if kinds and kinds[-1] in ('.gz', '.bz2', '.xz', '.zst', '.zip'): kinds.pop()
     return _FORMATS.get(kinds[-1] if kinds else '', _text_table)
 
+def _all_parquet(folder):
+    files = (p for p in folder.rglob('*') if p.is_file() and p.name[0] not in '._')
+    first = next(files, None)
+    return first is not None and all(p.suffix=='.parquet' for p in (first, *files))
+
 def _there(path):
     if _is_url(path) or Path(path).is_file(): return str(path)
     path = Path(path)
-    if path.is_dir() and any(path.rglob('*.parquet')): return path
+    if path.is_dir() and _all_parquet(path): return path
+    if path.is_dir(): raise InputError(f'{path} is a folder, and not one of Parquet files alone; name a table')
     there = [p.name for p in path.parent.iterdir() if p.is_file()] if path.parent.is_dir() else []
     raise InputError(f'no file {path}{nearest(path.name, there)}')
 
