@@ -5,7 +5,8 @@ from pathlib import Path
 from mlops_kit.readme import markdown_of, write_readme
 
 ROOT = Path(__file__).resolve().parent.parent
-QUOTED = re.compile(r'\{= \(([\w.()]+)\|to_json\(ensure_ascii=False\)\)\[1:-1\] =\}')   # text is escaped for JSON there, and not here
+# Text is escaped for JSON there, and not here
+QUOTED = re.compile(r'\{= \(([\w.()]+)\|to_json\(ensure_ascii=False\)\)\[1:-1\](?:\|replace\(.*?\)\))? =\}')
 
 
 def template_readme(root=ROOT):

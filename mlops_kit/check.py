@@ -31,14 +31,12 @@ def broken_cell(
         except SyntaxError as e: return c.idx_,f'{type(e).__name__}: {e.msg}'+(f' in `{e.text.strip()}`' if e.text else '')
 
 # %% ../nbs/25_check.ipynb #f599428b
-_remake = '''import os, sys
-from nbdev.clean import nbdev_clean
-from nbdev.doclinks import nbdev_export, nbglob
+_remake = '''import os, sys, nbdev.clean, nbdev.doclinks
 from mlops_kit.check import broken_cell
-for path in map(os.path.relpath, nbglob()):
+for path in map(os.path.relpath, nbdev.doclinks.nbglob()):
     if found := broken_cell(path): sys.exit(f'{path}, cell {found[0]}: {found[1]}; nothing was written')
-nbdev_clean()
-nbdev_export()'''
+nbdev.clean.nbdev_clean()
+nbdev.doclinks.nbdev_export()'''
 
 def _parts(root):
     cfg = settings(root)

@@ -202,10 +202,11 @@ def leaves(x):
 
 @every
 def test_export_changes_no_notebook(rendered, name):
-    "Notebooks come out clean, and nbdev and setuptools read such a project whatever was answered"
+    "Notebooks come out clean, as Jupyter saves them, and nbdev and setuptools read such a project whatever was answered"
     from mlops_kit.check import remake
     folder = rendered(name)
     before = {f.name: f.read_bytes() for f in folder.glob('nbs/*.ipynb')}
+    assert [n for n, data in before.items() if json.loads(data) != json.loads(nbformat.writes(nbformat.reads(data, 4)))] == []
     remake(folder)
     assert [n for n, data in before.items() if (folder / 'nbs' / n).read_bytes() != data] == []
     assert {'data.py', 'model.py', '_modidx.py'} <= {f.name for f in (folder / ini(folder)['lib_path']).iterdir()}
