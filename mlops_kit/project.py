@@ -4,10 +4,11 @@
 
 # %% auto #0
 __all__ = ['KitError', 'InputError', 'MachineError', 'nearest', 'moved', 'whole', 'write_json', 'find_root', 'need', 'settings',
-           'unexported', 'answers', 'git_state', 'libraries', 'kit_version', 'cores', 'machine_facts', 'provenance']
+           'unexported', 'edited_since_export', 'answers', 'git_state', 'libraries', 'kit_version', 'cores',
+           'machine_facts', 'provenance']
 
 # %% ../nbs/00_project.ipynb #193888ca
-import json, os, platform, shlex, shutil, subprocess, sys, warnings
+import json, os, platform, re, shlex, shutil, subprocess, sys, warnings
 from configparser import ConfigParser
 from contextlib import contextmanager, suppress
 from datetime import datetime, timezone
@@ -135,6 +136,30 @@ def unexported(
     lib,nbs = Path(root)/cfg.get('lib_path', '-'),Path(root)/cfg.get('nbs_path', 'nbs')
     if not lib.is_dir() or any(f.name not in ('__init__.py', '_modidx.py') for f in lib.glob('*.py')): return False
     return any('#| default_exp' in f.read_text(encoding='utf-8', errors='replace') for f in nbs.glob('*.ipynb'))
+
+# %% ../nbs/00_project.ipynb #d32a5463
+def _code(lines): return [l for l in map(str.rstrip, lines) if l and not re.match(r'#\s*\||\s*(from|import)\s', l)]
+
+def _behind(nb, lib):
+    cells = [c for c in json.loads(nb.read_text(encoding='utf-8'))['cells'] if c['cell_type']=='code']
+    sources = {c.get('id'):''.join(c['source']).splitlines() for c in cells}
+    module = next((m[1] for ls in sources.values() for l in ls if (m := re.match(r'#\s*\|\s*default_exp\s+([\w.]+)', l))), None)
+    file = lib/f'{(module or "-").replace(".", "/")}.py'
+    if not file.is_file(): return False
+    _,*parts = re.split(r'^# %% .*#(\S+)$', file.read_text(encoding='utf-8'), flags=re.M)
+    there = {i:_code(text.splitlines()) for i,text in zip(parts[::2], parts[1::2])}
+    ours = {i:code for i,ls in sources.items() if any(re.match(r'#\s*\|\s*exporti?\s*$', l) for l in ls) and (code := _code(ls))}
+    return any(there.get(i)!=code for i,code in ours.items())
+
+def edited_since_export(
+    root, # A project
+)->str: # A sentence; '' when its modules are those of its notebooks
+    "Which notebooks have exported cells that the package does not have as they stand"
+    cfg = settings(root)
+    lib = Path(root)/cfg.get('lib_path', '-')
+    try: names = [f.stem for f in sorted((Path(root)/cfg.get('nbs_path', 'nbs')).glob('*.ipynb')) if _behind(f, lib)]
+    except (ValueError, KeyError, OSError): return '' # No notebook, as whoever opens it will say
+    return f'{", ".join(names)} {"was" if len(names)==1 else "were"} edited after the export, and {lib.name} is older; type: mlops-kit check --fix' if names else ''
 
 # %% ../nbs/00_project.ipynb #67ed0dab
 def answers(

@@ -18,7 +18,7 @@ from .jobs import *
 from .journal import *
 from .params import read_params
 from .plan import *
-from .project import InputError, KitError, MachineError, find_root, need, provenance, settings, unexported
+from .project import InputError, KitError, MachineError, edited_since_export, find_root, need, provenance, settings, unexported
 from .record import *
 from .redact import redact, redact_record, redact_text, relative_paths
 from .sources import explain, fingerprints, imports, skip_reason, staleness
@@ -423,6 +423,7 @@ def _run(self:Suite,
     if not self.cases: return []
     self.on_event,self.on_notice,self.lock = on_event or (lambda n,r: None),on_notice or (lambda text: None),threading.Lock()
     self.provenance,self.kernels,self.covered,stop = None,None,{},Stop()
+    if (self.root/'settings.ini').is_file() and (said := edited_since_export(self.root)): self.on_notice(said)
     try:
         with heed(stop): done = self._story(stop)
     except OSError as e:

@@ -10,6 +10,13 @@ import os, sys, typer
 from typer import Argument, Option
 from .verbs import _as_json, _json, _no_browser, _number, _on, _project, _quiet, _table, _typed, _unsaid, verb, verbs
 
+# %% ../nbs/89_training.ipynb #aaf17667
+def _in_step():
+    from contextlib import suppress
+    from mlops_kit.project import InputError, edited_since_export, find_root
+    with suppress(InputError):
+        if said := edited_since_export(find_root()): print(f'warning: {said}', file=sys.stderr)
+
 # %% ../nbs/89_training.ipynb #83930a45
 _hydra = dict(ignore_unknown_options=True)
 
@@ -27,6 +34,7 @@ def _train(*args, quiet=False):
     import subprocess
     _project()
     _for_hydra(args)
+    _in_step()
     args = sorted(args, key=lambda a: a not in ('-m', '--multirun')) # Hydra wants it before the overrides
     env = os.environ | (dict(MLOPS_KIT_QUIET='1') if quiet else {})
     raise typer.Exit(_waited(subprocess.Popen([sys.executable, '-m', 'mlops_kit.train', *args], env=env)))
@@ -42,6 +50,7 @@ def _waited(child): # A terminal sends ^C to both, and the one that trains keeps
 # %% ../nbs/89_training.ipynb #fbaae691
 def _sweep_there(words, on):
     _project()
+    _in_step()
     from mlops_kit.spread import sweep
     from mlops_kit.train import _speak
     _speak()
@@ -56,6 +65,7 @@ def train(overrides:list[str]=_typed, on:str=_on, workers:int=_workers, quiet:bo
     if workers>1 and not on: raise InputError('--workers are those of a cluster: add --on ray, or train with trainer=ddp')
     if not on: return _train(*overrides or [], quiet=quiet)
     _project()
+    _in_step()
     from mlops_kit.spread import train
     train(overrides or [], None, on, workers, _unsaid if quiet else print)
 
