@@ -261,7 +261,7 @@ def _finish(done, no_run, as_json, nothing):
         if not as_json: print('\nSettle each, then: git add -A && git commit')
         raise typer.Exit(1)
     if not done.exported: return None if as_json else print('\nnbdev is not installed here, so nothing was exported or run')
-    if done.missing and not no_run and not as_json: return print(f'\n{_not_here(done.missing)}')
+    if done.missing and not no_run and not as_json: return print(f'\n{_not_here(done.missing)}\nWhen they pass: {_taken(done)}')
     if not no_run and not as_json and not _still_works():
         if _new_requirements(done): print('\nrequirements.txt asks for more now: pip install -r requirements.txt, then mlops-kit run nbs --set ci')
         raise typer.Exit(1)
@@ -271,7 +271,9 @@ def _new_requirements(done): return ('M', 'requirements.txt') in done.plan.chang
 
 def _what_next(done):
     install = 'pip install -r requirements.txt, then ' if _new_requirements(done) else ''
-    return install+(f'git switch - && git merge {done.branch}' if done.branch else 'git commit')
+    return install+_taken(done)
+
+def _taken(done): return f'git switch - && git merge {done.branch}' if done.branch else 'git commit'
 
 # %% ../nbs/91_cli.ipynb #bd0a8ef1
 _only = Option(False, '--check', help='Only say what would change; exit code 1 when there is something')

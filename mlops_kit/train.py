@@ -6,7 +6,7 @@
 __all__ = ['run_fields', 'reports_to', 'trainer_of', 'Fit', 'fit', 'train', 'load_best', 'save_best', 'main']
 
 # %% ../nbs/22_train.ipynb #4ce94db2
-import json, logging, os, shutil, sys, warnings
+import json, logging, os, re, shutil, sys, warnings
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
@@ -149,6 +149,17 @@ def _overrides(cfg):
     if mine is None and HydraConfig.initialized(): mine = HydraConfig.get().overrides.task
     return list(mine or [])
 
+# %% ../nbs/22_train.ipynb #274f42a6
+@contextmanager
+def _built_as_typed(cfg):
+    from hydra.errors import InstantiationException
+    try: yield
+    except InstantiationException as e:
+        at = re.search(r'full_key: (\S+)', str(e))
+        typed = [o for o in _overrides(cfg) if at and o.lstrip('+').startswith(f'{at[1]}.')]
+        if not typed or not e.__cause__: raise
+        raise InputError(f'{at[1]} cannot be built with {" ".join(typed)}: {e.__cause__}') from None
+
 # %% ../nbs/22_train.ipynb #357880bd
 _around = ContextVar('around', default=({}, [], None))
 
@@ -262,7 +273,7 @@ def _fit(cfg, run, loggers, old):
     state,history = _begin(cfg, run, old)
     seen = [(row['epoch'],row[cfg.monitor]) for row in history if row.get(cfg.monitor) is not None]
     with _answering():
-        data,model,trainer = _build(cfg, run, loggers, _watcher(cfg.monitor, seen, history))
+        with _built_as_typed(cfg): data,model,trainer = _build(cfg, run, loggers, _watcher(cfg.monitor, seen, history))
         if trainer.world_size>1: os.environ['OMP_NUM_THREADS'] = str(cfg.threads)
         _name_data(cfg, run, data)
         for l in loggers: l.log_hyperparams(run.record['config'] | {k:run.record[k] for k in ('id','overrides','provenance')})
