@@ -245,6 +245,8 @@ def _still_works():
     return code==0
 
 # %% ../nbs/91_cli.ipynb #0dfa38e6
+def _taken(done): return f'git switch - && git merge {done.branch}' if done.branch else 'git commit'
+
 def _not_here(names):
     from mlops_kit.project import _pip
     one = 'is' if len(names)==1 else 'are'
@@ -272,8 +274,6 @@ def _new_requirements(done): return ('M', 'requirements.txt') in done.plan.chang
 def _what_next(done):
     install = 'pip install -r requirements.txt, then ' if _new_requirements(done) else ''
     return install+_taken(done)
-
-def _taken(done): return f'git switch - && git merge {done.branch}' if done.branch else 'git commit'
 
 # %% ../nbs/91_cli.ipynb #bd0a8ef1
 _only = Option(False, '--check', help='Only say what would change; exit code 1 when there is something')
