@@ -110,7 +110,7 @@ def new(dest:str=_dest, answer:list[str]=_answer, data:str=_own, target:str=_tar
     from mlops_kit.scaffold import new
     with _steps(quiet) as say: made = new(dest, _pairs(answer, '-d'), source, ref, defaults, data, target, say)
     if made.source.dirty: print(f'warning: {made.source.url} has uncommitted changes; this project cannot be updated', file=sys.stderr)
-    if made.personal: print(f'warning: {", ".join(made.personal)} looks personal, and the table is in git now, in data/raw: think before you push', file=sys.stderr)
+    if made.personal: print(f'warning: {", ".join(made.personal)} looks personal, and the table is in git now; to keep it out of what you push, delete the column in data/raw, then: git commit -a --amend --no-edit', file=sys.stderr)
     print('\n'.join([f'Made {made.path}', '', 'Next:', *(f'  {c}' for c in made.commands)]))
 
 # %% ../nbs/91_cli.ipynb #168bbd33

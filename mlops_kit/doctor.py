@@ -15,7 +15,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from .check import Finding, conflicts
-from .project import InputError, answers, find_root, kit_version, settings
+from .project import InputError, answers, edited_since_export, find_root, kit_version, settings
 
 # %% ../nbs/25_doctor.ipynb #d613b0d1
 def _answer(name, wrong, fix, fine='', weak=False):
@@ -250,7 +250,8 @@ def _notebooks(root, nbs, cfg):
         if re.search(r'"tags":\s*\[[^\]]*"parameters"', text): tagged.append(name)
     yield _answer('notebooks', [f'{n} does not open: {e}' for n,e in broken.items()], 'git checkout -- '+' '.join(broken))
     gone = [f'{cfg["lib_path"]}/{m.replace(".", "/")}.py' for m in sorted(modules) if not (root/cfg['lib_path']/f'{m.replace(".", "/")}.py').is_file()]
-    yield _answer('modules', gone and f'{_some(gone)} not exported', 'mlops-kit check --fix')
+    behind = '' if gone or broken else edited_since_export(root).partition(';')[0]
+    yield _answer('modules', gone and f'{_some(gone)} not exported' or behind, 'mlops-kit check --fix')
     lost = tagged and 'tags' not in cfg.get('allowed_cell_metadata_keys', '').split()
     yield _answer('tags', lost and f'cleaning drops the tag `parameters`, as in {tagged[0]}', 'add to settings.ini: allowed_cell_metadata_keys = tags')
 

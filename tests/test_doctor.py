@@ -224,6 +224,8 @@ FAULTS = [
     Fault('notebooks', {'nbs/03_train.ipynb': '{"cells": [{"cell'}, 'nbs/03_train.ipynb does not open',
           'git checkout -- nbs/03_train.ipynb', mends='type'),
     Fault('modules', gone('shop/model.py'), 'shop/model.py not exported', 'mlops-kit check --fix'),
+    Fault('modules', lambda shop, *_: edit(shop / 'nbs/02_model.ipynb', 'nn.ReLU()', 'nn.SiLU()'),
+          '02_model was edited after the export', 'mlops-kit check --fix'),
     Fault('data source', config('configs/data/digits.yaml', 'source: sample', 'source: file'),
           'data/raw/digits.parquet, which configs/data/source/file.yaml', 'put the table at data/raw/digits.parquet',
           mends=lambda shop: write(shop / 'data/raw/digits.parquet', '')),
