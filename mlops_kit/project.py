@@ -148,8 +148,8 @@ def _behind(nb, lib):
     if not file.is_file(): return False
     _,*parts = re.split(r'^# %% .*#(\S+)$', file.read_text(encoding='utf-8'), flags=re.M)
     there = {i:_code(text.splitlines()) for i,text in zip(parts[::2], parts[1::2])}
-    ours = {i:code for i,ls in sources.items() if any(re.match(r'#\s*\|\s*exporti?\s*$', l) for l in ls) and (code := _code(ls))}
-    return any(there.get(i)!=code for i,code in ours.items())
+    ours = {i:code for i,ls in sources.items() if i and any(re.match(r'#\s*\|\s*exporti?\s*$', l) for l in ls) and (code := _code(ls))}
+    return bool(there) and any(there.get(i)!=code for i,code in ours.items()) # nbdev 2.3 wrote no ids
 
 def edited_since_export(
     root, # A project
