@@ -23,7 +23,7 @@ lint: .venv/ready .lint/ready  ## Export, README and notebooks in sync; notebook
 	@$(BIN)/python .ci/lint.py
 
 nbtest: .venv/ready  ## Run the library's notebooks, as far as they have changed
-	@$(BIN)/mlops-kit run nbs nbs/tutorials nbs/howto -j $(JOBS) --html build/notebooks.html
+	@$(BIN)/mlops-kit run nbs/tutorials nbs/howto nbs -j $(JOBS) --html build/notebooks.html
 
 services:  ## Install the Debian packages that tests need (asks, unless CI=1)
 	@.ci/services
