@@ -36,7 +36,8 @@ from mlops_kit.check import broken_cell
 for path in map(os.path.relpath, nbdev.doclinks.nbglob()):
     if found := broken_cell(path): sys.exit(f'{path}, cell {found[0]}: {found[1]}; nothing was written')
 nbdev.clean.nbdev_clean()
-nbdev.doclinks.nbdev_export()'''
+export = nbdev.doclinks.nbdev_export # Together with its bracket nbdev would take this cell for one that exports, and skip it
+export()'''
 
 def _parts(root):
     cfg = settings(root)

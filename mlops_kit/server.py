@@ -59,11 +59,15 @@ def _spare_the_collector():
     gc.set_threshold(50_000, 20, 50)
 
 # %% ../nbs/36_server.ipynb #57bcd144
+_BACKLOG = 2048 # Connections that may wait
+
 def _socket(host, port):
     family = socket.AF_INET6 if ':' in host else socket.AF_INET
     s = socket.socket(family, socket.SOCK_STREAM)
     s.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    try: s.bind((host, port))
+    try:
+        s.bind((host, port))
+        s.listen(_BACKLOG)
     except (OSError, OverflowError) as e:
         s.close()
         raise (InputError if isinstance(e, (OverflowError, socket.gaierror)) else MachineError)(f'{host}:{port} cannot be listened at: {e}; name another with --port or --host') from None
@@ -71,7 +75,7 @@ def _socket(host, port):
 
 def _options(wish):
     limits = Limits(**wish.limits)
-    return dict(lifespan='on', log_level='warning', access_log=False, server_header=False, proxy_headers=False, ws='none', backlog=2048, timeout_keep_alive=30,
+    return dict(lifespan='on', log_level='warning', access_log=False, server_header=False, proxy_headers=False, ws='none', backlog=_BACKLOG, timeout_keep_alive=30,
         timeout_graceful_shutdown=int(limits.seconds)+1, limit_concurrency=1000)
 
 # %% ../nbs/36_server.ipynb #9e38a882
@@ -80,7 +84,7 @@ def serve(
     host:str='127.0.0.1', # Only this machine; 0.0.0.0 for all that can reach it
     port:int=8000, # 0 for one that is free
     workers:int=1, # Processes
-    ready=lambda service, address: None, # Called when it is about to listen
+    ready=lambda service, address: None, # Called as soon as it can be reached
 ):
     "Serve a model until a signal ends it"
     need('uvicorn', extra='serve')
