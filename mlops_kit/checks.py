@@ -33,7 +33,9 @@ def _words(s, kinds):
 
 _TRUTHS = dict(yes=True, true=True, no=False, false=False)
 
-def _truths(s): return s.map(lambda x: _TRUTHS.get(x.strip().lower(), x), na_action='ignore').astype(object)
+def _truths(s):
+    known = s.map(lambda x: _TRUTHS.get(x.strip().lower(), x), na_action='ignore').astype(object)
+    return _plain(known) if types.infer_dtype(known, skipna=True)=='boolean' else known
 
 # %% ../nbs/19_checks.ipynb #7c0e0004
 def conform(
