@@ -6,7 +6,7 @@ from mlops_kit.readme import markdown_of, write_readme
 
 ROOT = Path(__file__).resolve().parent.parent
 # Text is escaped for JSON there, and not here
-QUOTED = re.compile(r'\{= \(([\w.()]+)\|to_json\(ensure_ascii=False\)\)\[1:-1\](?:\|replace\(.*?\)\))? =\}')
+QUOTED = re.compile(r'\{= \(([\w.()]+)\|to_json\(ensure_ascii=False\)\)\[1:-1\](?:\|replace\(.*?, line_end\))? =\}')
 
 
 def template_readme(root=ROOT):

@@ -12,7 +12,7 @@ from pandas.api import types
 from .fingerprints import _cells
 from .project import InputError
 from .steps import out_of_step
-from .tables import _DATES, _moments, _plain
+from .tables import _DATES, _TRUTHS, _moments, _plain
 
 # %% ../nbs/19_checks.ipynb #7c0e0003
 def _dates(s):
@@ -27,14 +27,13 @@ def _dates(s):
 def _words(s, kinds):
     if types.is_bool_dtype(s):
         known = {str(k).lower():k for k in kinds}
-        yes,no = next(([known[a], known[b]] for a,b in (('yes', 'no'), ('true', 'false')) if a in known and b in known), ['True', 'False'])
+        yes,no = next(([known[a], known[b]] for a,b in _TRUTHS if a in known and b in known), ['True', 'False'])
         return s.map({True:yes, False:no}).astype('str')
     return s.map(lambda x: str(int(x)) if float(x).is_integer() else str(x), na_action='ignore').astype('str')
 
-_TRUTHS = dict(yes=True, true=True, no=False, false=False)
-
 def _truths(s):
-    known = s.map(lambda x: _TRUTHS.get(x.strip().lower(), x), na_action='ignore').astype(object)
+    meant = {word:word==yes for yes,no in _TRUTHS for word in (yes, no)}
+    known = s.map(lambda x: meant.get(x.lower(), x), na_action='ignore').astype(object)
     return _plain(known) if types.infer_dtype(known, skipna=True)=='boolean' else known
 
 # %% ../nbs/19_checks.ipynb #7c0e0004

@@ -141,7 +141,8 @@ def unexported(
 def _code(lines): return [l for l in map(str.rstrip, lines) if l and not re.match(r'#\s*\||\s*(from|import)\s', l)]
 
 def _behind(nb, lib):
-    cells = [c for c in json.loads(nb.read_text(encoding='utf-8'))['cells'] if c['cell_type']=='code']
+    try: cells = [c for c in json.loads(nb.read_text(encoding='utf-8'))['cells'] if c['cell_type']=='code']
+    except (ValueError, KeyError, TypeError): return False # It does not open, as whoever opens it will say
     sources = {c.get('id'):''.join(c['source']).splitlines() for c in cells}
     module = next((m[1] for ls in sources.values() for l in ls if (m := re.match(r'#\s*\|\s*default_exp\s+([\w.]+)', l))), None)
     file = lib/f'{(module or "-").replace(".", "/")}.py'
@@ -157,8 +158,7 @@ def edited_since_export(
     "Which notebooks have exported cells that the package does not have as they stand"
     cfg = settings(root)
     lib = Path(root)/cfg.get('lib_path', '-')
-    try: names = [f.stem for f in sorted((Path(root)/cfg.get('nbs_path', 'nbs')).glob('*.ipynb')) if _behind(f, lib)]
-    except (ValueError, KeyError, OSError): return '' # No notebook, as whoever opens it will say
+    names = [f.stem for f in sorted((Path(root)/cfg.get('nbs_path', 'nbs')).glob('*.ipynb')) if _behind(f, lib)]
     return f'{", ".join(names)} {"was" if len(names)==1 else "were"} edited after the export, and {lib.name} is older; type: mlops-kit check --fix' if names else ''
 
 # %% ../nbs/00_project.ipynb #67ed0dab

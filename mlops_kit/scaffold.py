@@ -6,7 +6,7 @@
 __all__ = ['Source', 'OwnData', 'Project', 'template_source', 'own_data', 'new']
 
 # %% ../nbs/90_scaffold.ipynb #042f28b9
-import json, os, re, shutil, subprocess, sys, warnings
+import json, os, re, shlex, shutil, subprocess, sys, warnings
 from collections import namedtuple
 from importlib import metadata
 from importlib.util import find_spec
@@ -181,8 +181,6 @@ def new(
         raise
 
 # %% ../nbs/90_scaffold.ipynb #49237708
-def _typed(path): return path if re.fullmatch(r'[\w./\\:~-]+', path) else f'"{path}"'
-
 def _build(dest, given, src, own, defaults, say):
     say('rendering the template' if defaults else '') # Else Copier asks
     _unasked(given, _render(src, dest, given, defaults))
@@ -195,7 +193,7 @@ def _build(dest, given, src, own, defaults, say):
     install = _install if done else f'{_install} && mlops-kit check --fix'
     carried = own and _home(own).startswith('data/raw/')
     personal = [n for n,c in own.contract['columns'].items() if c.get('pii')] if carried else []
-    return Project(dest, src, done, [f'cd {_typed(os.path.relpath(dest))}', install, 'mlops-kit run nbs'], personal)
+    return Project(dest, src, done, [shlex.join(['cd', Path(os.path.relpath(dest)).as_posix()]), install, 'mlops-kit run nbs'], personal)
 
 def _undo(dest, keep):
     shutil.rmtree(dest, ignore_errors=True)

@@ -90,9 +90,11 @@ def _date(s, mark):
         try: return _moments(s, form)
         except ValueError: pass
 
+_TRUTHS = ('yes', 'no'),('true', 'false')
+
 def _boolean(s, mark):
     low = s.str.lower()
-    for yes,no in (('yes', 'no'), ('true', 'false')):
+    for yes,no in _TRUTHS:
         if low.isin([yes, no]).all(): return low==yes
 
 # %% ../nbs/17_tables.ipynb #14105d41

@@ -13,7 +13,7 @@ SNIPPETS = {
     'dvc.yaml': '  20_audit:\n    cmd: mlops-kit run nbs/20_audit.ipynb\n    deps: [nbs/20_audit.ipynb, {= package =}, models]\n',
     'train.yaml': '  - audit: slow\n', 'ci.yaml': '20_audit:\n  overrides: [audit.rows=10]\n',
     'contributing.md': '**An audit**: ask somebody else.\n\n'}
-AFTER = r"""{= (after['20_audit']|to_json(ensure_ascii=False))[1:-1]|replace('\n', '\n",%c    "'|format(10)) =}"""
+AFTER = r"""{= (after['20_audit']|to_json(ensure_ascii=False))[1:-1]|replace('\n', line_end) =}"""
 
 
 def test_file_list_is_true(bare):

@@ -263,7 +263,7 @@ def test_stops_at_once_and_leaves_nothing(project, tmp_path, monkeypatch):
         start = Request(f'{address}/api/kernels', b'{}', {'Authorization': f'token {token}'})
         kernel = json.load(urlopen(start))['name']
         folder = Path(re.search(r'/\S+/mlops-kit-lab-[^/]+', said())[0])
-        until(lambda: any(str(npm) in p.cmdline() for p in psutil.Process(server.pid).children()))
+        until(lambda: any(str(npm) in (p.info['cmdline'] or ()) for p in psutil.process_iter(['cmdline'])))
         family = psutil.Process(server.pid).children(recursive=True)
         os.kill(server.pid, signal.SIGINT)
         assert (kernel, server.wait(20)) == ('python3', 0)

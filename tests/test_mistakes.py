@@ -8,7 +8,7 @@ import socket
 import nbdev
 import pytest
 import yaml
-from children import git, render
+from children import git, render, tree
 from helpers import ROOT
 from test_command import CELLS, listing, notebook
 from typed import ended, fork, typed
@@ -77,3 +77,19 @@ def test_a_mistake_is_answered(project, kit, taken, line, how):
     assert 'Traceback' not in done.out + done.err
     assert done.err.startswith('error: ')
     assert len(done.err.strip().splitlines()) <= 6, done.err
+
+
+def test_code_that_was_not_exported(project):
+    "Who trains or runs with a notebook that was edited elsewhere is told; a slip in it is named, and the package stays as it is"
+    nb, before = project / 'nbs/02_model.ipynb', (project / 'nbs/02_model.ipynb').read_text()
+    try:
+        nb.write_text(before.replace('nn.ReLU()', 'nn.SiLU()'))
+        said = [typed(words, project) for words in (['train', '--cfg', 'job'], ['run', 'nbs/ok.ipynb'])]
+        assert ['02_model was edited after the export' in done.err + done.out for done in said] == [True, True], said
+        nb.write_text(before.replace('nn.ReLU()', 'nn.ReLU('))
+        there = tree(project)
+        slip = typed(['check', '--fix'], project)
+        assert (slip.code, tree(project)) == (2, there)
+        assert "02_model.ipynb, cell" in slip.err
+        assert "'(' was never closed" in slip.err
+    finally: nb.write_text(before)

@@ -14,8 +14,8 @@ import nbformat
 import pexpect
 import pytest
 import yaml
-from children import CHAPTERS, FLAVOURS, commit_all, render, tree
-from helpers import RESERVED, ROOT, files, sh
+from children import CHAPTERS, FLAVOURS, commit_all, git, render, tree
+from helpers import RESERVED, ROOT, files, sh, write
 from packaging.utils import canonicalize_name
 
 pytestmark = pytest.mark.usefixtures('quick_copier')
@@ -135,6 +135,15 @@ def test_project_is_small(rendered, name):
     found = [f for f in rendered(name).rglob('*') if f.is_file()]
     assert len(found) <= 60 or name == 'full'
     assert not [f for f in found if not f.stat().st_size and f.name != '__init__.py']
+
+
+def test_raw_tables_are_kept(bare, tmp_path):
+    "git keeps a raw table byte for byte, also where its lines end as on Windows"
+    made = render(bare, tmp_path / 'shop')
+    table = write(made / 'data/raw/t.csv', 'a,b\n')
+    table.write_bytes(b'a,b\r\n1,2\r\n')
+    git(commit_all(made), 'checkout-index', '-a', '--prefix', f'{tmp_path}/again/')
+    assert (tmp_path / 'again/data/raw/t.csv').read_bytes() == table.read_bytes()
 
 
 FULL = ['06_package', '07_register', '08_serve', '09_monitor', '10_retrain']

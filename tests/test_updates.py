@@ -247,7 +247,7 @@ def test_a_stage_says_what_it_lacks(tmp_path, monkeypatch):
     monkeypatch.chdir(commit_all(tmp_path / 'mine'))
     done = CliRunner().invoke(app, ['enable', 'ask'])
     assert (done.exit_code, 'ask-of-tomorrow is not installed yet, so no chapter was run' in done.stdout) == (0, True)
-    assert 'pip install -r requirements.txt, then mlops-kit run nbs --set ci' in done.stdout
+    assert 'pip install -r requirements.txt, then mlops-kit run nbs --set ci\nWhen they pass: git switch - ' in done.stdout
     assert ('on branch enable-ask' in done.stdout, (tmp_path / 'mine/build').exists()) == (True, False)
     done = CliRunner().invoke(app, ['enable', 'answer', '--json'])
     assert (done.exit_code, json.loads(done.stdout)['missing']) == (0, ['ask-of-tomorrow', 'answer-of-tomorrow'])
