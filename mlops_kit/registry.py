@@ -455,14 +455,14 @@ def plot_lineage(
     most = max([1, *map(len, places.values())])
     at = lambda s, t: (_STEPS.index(s), (most-len(places[s]))/2+places[s][t])
     fig,ax = plt.subplots(figsize=(9, .8+.55*most))
-    named = set()
+    named,behind = set(),dict(fc=plt.rcParams['axes.facecolor'], ec='none', pad=.5) # No line goes through a name
     for r in sorted(rows, key=lambda r: r['is']=='champion'): # It is drawn over the others
         stops = [(s, t) for s in _STEPS for t in _stops(r, s)]
         colour = _COLOURS.get(r['is'], role('purple'))
         for (s,t),(u,v) in [(a, b) for a in stops for b in stops if _next(r, a[0])==b[0]]: ax.plot(*zip(at(s, t), at(u, v)), color=colour, lw=1.5, zorder=1)
         for s,t in stops:
             ax.scatter(*at(s, t), s=90, color=colour if s=='version' else role('neutral'), zorder=2)
-            if (s, t) not in named: ax.annotate(_short_name(s, t, r), at(s, t), (0, 8), textcoords='offset points', ha='center', fontsize=8)
+            if (s, t) not in named: ax.annotate(_short_name(s, t, r), at(s, t), (0, 8), textcoords='offset points', ha='center', fontsize=8, bbox=behind)
             named.add((s, t))
     ax.set(xticks=range(len(_STEPS)), xticklabels=_STEPS, yticks=[], xlim=(-.5, len(_STEPS)-.5), ylim=(most-.5, -.8))
     for side in ax.spines.values(): side.set_visible(False)
