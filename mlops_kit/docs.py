@@ -222,7 +222,7 @@ div.cell div.cell_input { border-left: 3px solid var(--color-brand-primary); bor
 .cell_output table, article table.docutils { font-size: var(--font-size--small); border-collapse: collapse; border: none; }
 .cell_output th, .cell_output td, article table.docutils th, article table.docutils td { text-align: left; padding: .25em .6em; border: none; }
 .cell_output tbody th { white-space: nowrap; }
-.cell_output table thead th { text-align: left; }
+.cell_output thead th { text-align: left !important; } /* pandas brings a style of its own with each table */
 .cell_output tr, article table.docutils tr { border-bottom: 1px solid var(--color-background-border); }
 """
 
