@@ -68,6 +68,13 @@ class _Mailbox:
         if n in self.answers: self.answers[n].set_result(said)
 
 # %% ../nbs/53_cluster.ipynb #7108673d
+def _init_there(ray, address, given, tries=5):
+    for left in reversed(range(tries)):
+        try: return ray.init(address, **given)
+        except ConnectionAbortedError: # Raised when what serves a client died as it began
+            if not left: raise
+
+# %% ../nbs/53_cluster.ipynb #999d4ad6
 _LIMITS = dict(RAY_USAGE_STATS_ENABLED='0', RAY_gcs_rpc_server_reconnect_timeout_s='10')
 _CARRIED = 'WANDB_', 'MLOPS_KIT_', 'HYDRA_', 'OMP_', 'MLFLOW_', 'AWS_'
 
@@ -77,7 +84,7 @@ def _connect(address):
     import logging, ray
     given = dict(logging_level=logging.ERROR, log_to_driver=False, runtime_env=dict(env_vars=_carried('PYTHON')))
     if address=='ray': ray.init('local', include_dashboard=False, **given)
-    else: ray.init(address, **given)
+    else: _init_there(ray, address, given)
     return ray
 
 def _nodes(ray): return {n['NodeID']:int(n['Resources'].get('CPU', 0)) for n in ray.nodes() if n['Alive']} # With their cores

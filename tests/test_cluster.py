@@ -20,13 +20,21 @@ def note(i): open(f'../log{i}', 'a').write('%s\\n')  # a name that stands in the
 note(0); time.sleep(2.5); note(1)"""
 
 
-class Nodes:
-    "Two nodes of a core each"
+STUMBLE = """import os, sys
+if '--mode=specific-server' in sys.orig_argv and os.path.exists({flag!r}):
+    os.unlink({flag!r})
+    os._exit(1)"""
 
-    def __init__(self):
-        self.port = free_port()
+
+class Nodes:
+    "Two nodes of a core each; what the head starts for a client dies at once where the file `flag` is"
+
+    def __init__(self, folder):
+        self.port, self.flag = free_port(), folder / 'stumble'
+        (folder / 'sitecustomize.py').write_text(STUMBLE.format(flag=str(self.flag)))
         self.process = subprocess.Popen([sys.executable, ROOT / 'tests/two_nodes.py', f'{self.port}', '1'], stdin=subprocess.PIPE,
-                                        stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+                                        stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True,
+                                        env={**os.environ, 'PYTHONPATH': str(folder)})
         assert self.process.stdout.readline().strip() == 'there'
         self.killed = False
 
@@ -45,8 +53,8 @@ class Nodes:
 
 
 @pytest.fixture(scope='module')
-def cluster():
-    two = Nodes()
+def cluster(tmp_path_factory):
+    two = Nodes(tmp_path_factory.mktemp('head'))
     yield two
     two.end()
 
@@ -175,6 +183,15 @@ def test_stopped_by_a_person(nodes, sleepers):
     assert found <= {'passed', 'cancelled'}
     assert len(lines(sleepers / 'log1')) < len(lines(sleepers / 'log0')) <= 4, 'who had begun did not come to an end'
     assert not list(sleepers.glob('.mlops_kit/.nodes-*'))
+
+
+@pytest.mark.soak
+def test_what_serves_a_client_dies_as_it_begins(nodes, sleepers):
+    "Ray's head loses one in fifteen so: it is asked again"
+    nodes.flag.touch()
+    kit(sleepers, 'run', 'nbs/a.ipynb', *nodes.on)
+    assert not nodes.flag.exists(), 'nothing died'
+    assert [r['status'] for r in records(sleepers)] == ['passed']
 
 
 def test_head_is_killed(nodes, sleepers):
