@@ -195,7 +195,7 @@ _site_folder = Option(None, '-o', '--out', metavar='FOLDER', help='By default `d
 @verb('mlops-kit docs --open')
 def docs(out:str=_site_folder, open_it:bool=_open_it, quiet:bool=_quiet):
     "Make a site of the notebooks: a page each, every name a link, a search; readable offline"
-    from mlops_kit.docs import build_docs, command_pages
+    from mlops_kit.docs import build_docs, command_pages, not_run
     from mlops_kit.project import find_root, settings
     import webbrowser
     root = find_root()
@@ -203,6 +203,8 @@ def docs(out:str=_site_folder, open_it:bool=_open_it, quiet:bool=_quiet):
     more = dict(Commands=command_pages(app)) if kit else None
     with _progress(quiet, 100, '%') as say: page = build_docs(root, out, more, 'Reference' if kit else 'Chapters', say)
     print(os.path.relpath(page))
+    bare = [] if kit or quiet else [f.stem for f in not_run(root)]
+    if bare: print(f'note: no outputs in {", ".join(bare)}, of which no run passed without parameters and overrides; type: mlops-kit run nbs', file=sys.stderr)
     if open_it: webbrowser.open(page.as_uri())
 
 # %% ../nbs/91_cli.ipynb #73d26a1d

@@ -150,15 +150,39 @@ def _overrides(cfg):
     return list(mine or [])
 
 # %% ../nbs/22_train.ipynb #274f42a6
+def _cannot(cfg, key, why): # None when nothing was typed there
+    typed = [o for o in _overrides(cfg) if o.lstrip('+').startswith(f'{key}.')]
+    return InputError(f'{key} cannot be built with {" ".join(typed)}: {why}') if typed else None
+
 @contextmanager
 def _built_as_typed(cfg):
     from hydra.errors import InstantiationException
     try: yield
     except InstantiationException as e:
         at = re.search(r'full_key: (\S+)', str(e))
-        typed = [o for o in _overrides(cfg) if at and o.lstrip('+').startswith(f'{at[1]}.')]
-        if not typed or not e.__cause__: raise
-        raise InputError(f'{at[1]} cannot be built with {" ".join(typed)}: {e.__cause__}') from None
+        said = at and e.__cause__ and _cannot(cfg, at[1], e.__cause__)
+        if not said: raise
+        raise said from None
+
+# %% ../nbs/22_train.ipynb #ffed64b0
+def _optimizers(part, key): # Of a config: those that wait for parameters
+    from hydra.utils import get_object
+    from omegaconf import DictConfig
+    import torch
+    for name,p in part.items():
+        if not isinstance(p, DictConfig): continue
+        made = get_object(p._target_) if p.get('_partial_') else None
+        if isinstance(made, type) and issubclass(made, torch.optim.Optimizer): yield f'{key}.{name}',p
+        else: yield from _optimizers(p, f'{key}.{name}')
+
+def _try_optimizers(cfg):
+    from hydra.utils import instantiate
+    import torch
+    for key,part in _optimizers(cfg.model, 'model'):
+        try: instantiate(part)([torch.nn.Parameter(torch.zeros(1))])
+        except (TypeError, ValueError) as e:
+            if not (said := _cannot(cfg, key, e)): raise
+            raise said from None
 
 # %% ../nbs/22_train.ipynb #357880bd
 _around = ContextVar('around', default=({}, [], None))
@@ -273,6 +297,7 @@ def _fit(cfg, run, loggers, old):
     state,history = _begin(cfg, run, old)
     seen = [(row['epoch'],row[cfg.monitor]) for row in history if row.get(cfg.monitor) is not None]
     with _answering():
+        _try_optimizers(cfg)
         with _built_as_typed(cfg): data,model,trainer = _build(cfg, run, loggers, _watcher(cfg.monitor, seen, history))
         if trainer.world_size>1: os.environ['OMP_NUM_THREADS'] = str(cfg.threads)
         _name_data(cfg, run, data)
