@@ -39,7 +39,8 @@ def main(folder, *words):
     python = Path(folder) / BIN / f'python{EXE}'
     if not python.exists(): venv.create(folder, with_pip=True)
     if (uv := tool(python)).exists():
-        res = subprocess.run([uv, 'pip', 'install', '-q', '--compile-bytecode', '--python', python, *words], env=as_pip(python), check=False)
+        asked = ['-q', '--compile-bytecode', '--python', python]  # or each process compiles, where none may write
+        res = subprocess.run([uv, 'pip', 'install', *asked, *words], env=as_pip(python), check=False)
         if res.returncode == 0: return 0
         print('uv did not do it; pip goes on', file=sys.stderr)
     return subprocess.run([python, '-m', 'pip', 'install', '-qq', '--disable-pip-version-check', *words], check=False).returncode

@@ -119,9 +119,10 @@ def any_notebooks(command, image, tmp_path, **_):
 def sited(command, image, **_):
     said = image.kit('docs').stdout.splitlines()
     assert said[0] == '_docs/index.html'
-    without = [f.stem for f in sorted(image.path.glob('nbs/[01]*.ipynb')) if 'Outputs of the run' not in (image.path / f'_docs/{f.stem}.html').read_text()]
-    assert [line for line in said[1:] if line.startswith('note: no outputs in ')] == [
-        f'note: no outputs in {", ".join(without)}, of which no run passed without parameters and overrides; type: mlops-kit run nbs'][: len(without)]
+    pages = {f.stem: (image.path / f'_docs/{f.stem}.html').read_text() for f in sorted(image.path.glob('nbs/[01]*.ipynb'))}
+    without = ', '.join(name for name, page in pages.items() if 'Outputs of the run' not in page)
+    told = f'note: no outputs in {without}, of which no run passed without parameters and overrides; type: mlops-kit run nbs'
+    assert [line for line in said[1:] if line.startswith('note: ')] == ([told] if without else [])
     assert (image.path / '_docs/03_train.html').is_file()
 
 
