@@ -10,7 +10,7 @@ import codecs, json, locale, os, re, shlex, shutil, subprocess, sys, time
 from configparser import ConfigParser, Error as IniError
 from functools import cache
 from importlib import metadata
-from importlib.util import find_spec
+from importlib.util import cache_from_source, find_spec
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -371,6 +371,14 @@ def _open_files():
     most = getrlimit(RLIMIT_NOFILE)[0]
     yield _answer('open files', 0<=most<256 and f'a process may open {most} files, and kernels that run side by side need more', 'ulimit -n 4096', str(most))
 
+# %% ../nbs/25_doctor.ipynb #4e92e9d5
+def _byte_code():
+    spec = find_spec('torch')
+    if not spec or not spec.origin: return
+    wrong = sys.dont_write_bytecode and not os.path.exists(cache_from_source(spec.origin))
+    folder = shlex.quote(str(Path(spec.origin).parents[1]))
+    yield _answer('byte code', wrong and 'PYTHONDONTWRITEBYTECODE is set, and packages have none: each start compiles them', f'python -m compileall -q {folder}', weak=True)
+
 # %% ../nbs/25_doctor.ipynb #e0c11bd4
 def _cpu_build():
     spec = find_spec('torch')
@@ -411,4 +419,4 @@ def doctor(
     found = [*_python(cfg), *_environment(), *_kernel(), *_path(), *_text(), *_installed(_extras(asked)), *_requirements(root, asked)]
     found += _git(root, cfg.get('nbs_path', 'nbs'))
     if root: found += [first, *_project(root, cfg)]
-    return [*found, *_machine(root), *_gpu(root), *_wandb(root), *_addresses()]
+    return [*found, *_machine(root), *_byte_code(), *_gpu(root), *_wandb(root), *_addresses()]

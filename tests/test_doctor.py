@@ -16,7 +16,8 @@ from helpers import sh, write
 
 pytestmark = [pytest.mark.xdist_group('doctor'), pytest.mark.skipif(os.name == 'nt', reason='the faults are planted as on Unix')]
 BIN = Path(sys.executable).parent
-UNSET = 'CI VIRTUAL_ENV JUPYTER_PATH WANDB_MODE WANDB_API_KEY TMPDIR OMP_NUM_THREADS MKL_NUM_THREADS OPENBLAS_NUM_THREADS'.split()
+UNSET = ('CI VIRTUAL_ENV JUPYTER_PATH WANDB_MODE WANDB_API_KEY TMPDIR OMP_NUM_THREADS MKL_NUM_THREADS OPENBLAS_NUM_THREADS '
+         'PYTHONDONTWRITEBYTECODE').split()
 QUIET_ABOUT = {'merge driver'}  # no fault: `nbdev_install_hooks` was not typed yet
 DEAD = {'schema': 1, 'status': 'running', 'kind': 'train', 'id': '20260101-000000-dead', 'process': {'pid': 2**22 + 1, 'started': 1.0}}
 
@@ -40,6 +41,7 @@ def shop(made, tmp_path, monkeypatch):
     (tmp_path / 'gitconfig').write_text('[user]\n\tname = Ada\n\temail = ada@example.com\n')
     there = {'GIT_CONFIG_GLOBAL': str(tmp_path / 'gitconfig'), 'PATH': f'{BIN}{os.pathsep}{os.environ["PATH"]}', 'PYTHONPATH': str(path)}
     for name in UNSET: monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(sys, 'dont_write_bytecode', False)
     for name, value in there.items(): monkeypatch.setenv(name, value)
     monkeypatch.syspath_prepend(str(path))
     monkeypatch.chdir(path)
@@ -113,6 +115,13 @@ def rewritten_ends(shop, top, patch):
 
 
 def future(shop, top, patch): os.utime(shop / 'settings.ini', (time.time() + 9e4,) * 2)
+
+
+def uncompiled(shop, top, patch):
+    write(top / 'site/torch/__init__.py', '')
+    patch.delitem(sys.modules, 'torch', raising=False)
+    patch.syspath_prepend(str(top / 'site'))
+    patch.setattr(sys, 'dont_write_bytecode', True)
 
 
 def few_files(shop, top, patch):
@@ -249,6 +258,7 @@ FAULTS = [
     Fault('home', {}, 'none is no folder to write to', 'export HOME=', 'HOME={top}/none'),
     Fault('threads', {}, "OMP_NUM_THREADS is 'many'", 'unset OMP_NUM_THREADS', 'OMP_NUM_THREADS=many', 'type'),
     Fault('open files', few_files, 'may open 128 files', 'ulimit -n 4096'),
+    Fault('byte code', uncompiled, 'each start compiles them', 'python -m compileall -q .*/site', mends='type'),
     Fault('disk', small_disk, r'0\.\d\d GB are free', 'mlops-kit runs prune'),
     Fault('GPU', no_gpu, 'configs/trainer/gpu.yaml asks for one', 'mlops-kit train trainer=cpu'),
     Fault('GPU', idle_gpu, 'there is one, but torch .* is built for CPUs', 'pip install --force-reinstall torch', 'PATH={top}/gpu:{PATH}')]
