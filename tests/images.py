@@ -39,7 +39,7 @@ class Images:
     def __init__(self, folder):
         self.folder, self.wheels = folder, folder / 'wheels'
         self.wheels.mkdir()
-        pip = '[global]\nno-index = true\nfind-links = /wheels\nno-compile = true\n'
+        pip = '[global]\nno-index = true\nfind-links = /wheels\n'
         (folder / 'pip.conf').write_text(pip)
         certs = os.environ.get('SSL_CERT_FILE', '/etc/ssl/certs/ca-certificates.crt')
         (folder / 'npmrc').write_text(f'cafile={certs}\n')
