@@ -150,9 +150,7 @@ def _overrides(cfg):
     return list(mine or [])
 
 # %% ../nbs/22_train.ipynb #274f42a6
-def _cannot(cfg, key, why): # None when nothing was typed there
-    typed = [o for o in _overrides(cfg) if o.lstrip('+').startswith(f'{key}.')]
-    return InputError(f'{key} cannot be built with {" ".join(typed)}: {why}') if typed else None
+def _typed_there(cfg, key): return ' '.join(o for o in _overrides(cfg) if o.lstrip('+').startswith(f'{key}.'))
 
 @contextmanager
 def _built_as_typed(cfg):
@@ -160,9 +158,9 @@ def _built_as_typed(cfg):
     try: yield
     except InstantiationException as e:
         at = re.search(r'full_key: (\S+)', str(e))
-        said = at and e.__cause__ and _cannot(cfg, at[1], e.__cause__)
-        if not said: raise
-        raise said from None
+        typed = at and _typed_there(cfg, at[1])
+        if not typed or not e.__cause__: raise
+        raise InputError(f'{at[1]} cannot be built with {typed}: {e.__cause__}') from None
 
 # %% ../nbs/22_train.ipynb #ffed64b0
 def _optimizers(part, key): # Of a config: those that wait for parameters
@@ -171,7 +169,7 @@ def _optimizers(part, key): # Of a config: those that wait for parameters
     import torch
     for name,p in part.items():
         if not isinstance(p, DictConfig): continue
-        made = get_object(p._target_) if p.get('_partial_') else None
+        made = get_object(p._target_) if p.get('_partial_') and p.get('_target_') else None
         if isinstance(made, type) and issubclass(made, torch.optim.Optimizer): yield f'{key}.{name}',p
         else: yield from _optimizers(p, f'{key}.{name}')
 
@@ -181,8 +179,8 @@ def _try_optimizers(cfg):
     for key,part in _optimizers(cfg.model, 'model'):
         try: instantiate(part)([torch.nn.Parameter(torch.zeros(1))])
         except (TypeError, ValueError) as e:
-            if not (said := _cannot(cfg, key, e)): raise
-            raise said from None
+            typed = _typed_there(cfg, key)
+            raise InputError(f'{key} cannot be built{typed and f" with {typed}"}: {e}') from None
 
 # %% ../nbs/22_train.ipynb #357880bd
 _around = ContextVar('around', default=({}, [], None))
