@@ -122,6 +122,8 @@ def _outward(text, page, base):
     return _LINK.sub(turn, text)
 
 # %% ../nbs/60_docs.ipynb #9e8957e3
+def _shows(nb): return any(c.get('outputs') for c in nb['cells'])
+
 def page_of(
     page:Page,
     names:dict, # Of `names_of`
@@ -130,7 +132,7 @@ def page_of(
 )->dict: # A notebook
     "A notebook as Sphinx shall read it"
     nb,cells = read_nb(page.file),[]
-    if run and not any(c.get('outputs') for c in nb['cells']): nb = with_outputs(nb, run, Path(run).parent.name)
+    if run and not _shows(nb): nb = with_outputs(nb, run, Path(run).parent.name)
     for c in nb['cells']:
         c = dict(c, source=''.join(c['source']))
         if c['cell_type']=='code': cells += _code(c, [names[n][page.name] for n in _exported(c['source'])])
@@ -159,8 +161,8 @@ def with_outputs(
 
 # %% ../nbs/60_docs.ipynb #48fa1852
 def _empty(file):
-    code = [c for c in read_nb(file)['cells'] if c['cell_type']=='code']
-    return bool(code) and not any(c.get('outputs') for c in code)
+    nb = read_nb(file)
+    return any(c['cell_type']=='code' for c in nb['cells']) and not _shows(nb)
 
 def not_run(
     root, # A project

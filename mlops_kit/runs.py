@@ -18,7 +18,7 @@ from .jobs import *
 from .journal import *
 from .params import read_params
 from .plan import *
-from .project import InputError, KitError, MachineError, edited_since_export, find_root, need, own_env, provenance, settings, unexported
+from .project import InputError, KitError, MachineError, edited_since_export, find_root, need, need_own_env, provenance, settings, unexported
 from .record import *
 from .redact import redact, redact_record, redact_text, relative_paths
 from .sources import explain, fingerprints, imports, skip_reason, staleness
@@ -59,7 +59,7 @@ def _installed(root):
     "Stop when the notebooks' own package cannot be imported"
     name = settings(root).get('lib_path') if (root/'settings.ini').is_file() else None
     if name and not find_spec(name):
-        own_env(name, root)
+        need_own_env(name, root)
         raise MachineError(f'{name} is not installed in this environment; type: pip install -e {root}')
     if name and unexported(root): raise MachineError(f'{name} has no modules yet; type: mlops-kit check --fix')
 
