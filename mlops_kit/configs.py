@@ -207,6 +207,10 @@ def _problems(node, where=''):
 def _run(seed:int, threads:int, monitor:str, mode:Literal['min','max'], out:str='.', compile:bool=False, resume:str=None, objectives:list=None, **parts): pass
 _run.__qualname__ = 'a run'
 
+def _nameless(parts):
+    for k in ('data', 'model', 'trainer'):
+        if isinstance(v := parts.get(k), dict) and '_target_' not in v: yield f'{k} has no _target_, the class or function that makes it'
+
 # %% ../nbs/21_configs.ipynb #b1b55768
 def problems(
     cfg, # From `compose`, or from Hydra
@@ -218,7 +222,7 @@ def problems(
     mine = OmegaConf.masked_copy(cfg, [k for k in cfg if k!='hydra'])
     try: parts = OmegaConf.to_container(mine, resolve=True, throw_on_missing=True)
     except OmegaConfBaseException as e: return [' '.join(str(e).split())]
-    return [*_wrong(parts, _run), *_problems(parts)]
+    return [*_wrong(parts, _run), *_nameless(parts), *_problems(parts)]
 
 def _unexported_here():
     with suppress(InputError): return unexported(find_root())

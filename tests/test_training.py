@@ -29,6 +29,8 @@ BAD = {
     'trainer.max_epochs=many': 'not Optional[int]',
     'trainer.max_epochs=0': 'epoch',
     'model.net.width=wide': 'not int',
+    'model.opt=null': 'None is not Callable',
+    '~model._target_': 'model has no _target_',
     'model.opt._target_=torch.optim.Adma': 'torch.optim.Adma cannot be found',
     '+callbacks.early_stopping.patiense=3': 'did you mean patience'}
 EMPTY = {'image': 'data.valid=0.5 data.test=0.5 data.path=build/bad/y.parquet',
