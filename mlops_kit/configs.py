@@ -14,7 +14,7 @@ from importlib import import_module
 from inspect import signature
 from pathlib import Path
 from pkgutil import resolve_name
-from typing import Literal, get_args, get_origin
+from typing import Annotated, Literal, get_args, get_origin
 from .project import InputError, KitError, MachineError, find_root, nearest, need, unexported
 
 # %% ../nbs/21_configs.ipynb #2028d543
@@ -70,15 +70,21 @@ def _known(key, overrides, load):
     if not key.startswith('hydra.'): return _keys(load([]))
     return _keys(load([o for o in overrides if o.startswith('hparams_search=')], hydra=True))
 
+# %% ../nbs/21_configs.ipynb #dc9ea64b
+def _quoted(value):
+    items = [f'"{v.strip()}"' for v in value.strip('[]').split(',')]
+    return f'[{",".join(items)}]' if value.startswith('[') else f'"{value}"'
+
 # %% ../nbs/21_configs.ipynb #40e9d8cf
-def _explain(e, overrides, load):
-    choices,message = getattr(e, 'options', None),str(e).strip() or str(e.__cause__)
+def _explain(e, overrides, load, root):
+    message = str(e).strip() or str(e.__cause__)
     if getattr(e, 'missing_cfg_file', None) and '/' in e.missing_cfg_file:
         group,_,name = e.missing_cfg_file.rpartition('/')
-        return f'{group}={name}: no such choice{nearest(name, choices or []) or "."} There are: {", ".join(choices or ["none"])}'
+        choices = e.options or sorted(f.stem for f in (root/'configs'/group).glob('*.yaml')) # Of a list of choices Hydra gives none
+        return f'{group}={name}: no such choice{nearest(name, choices) or "."} There are: {", ".join(choices or ["none"])}'
     if type(e).__name__=='OverrideParseException' and '=' in (e.override or ''):
         name,_,value = e.override.partition('=')
-        return f'{e.override}: Hydra cannot read this value; as a text it stands in quotes, inside the word: \'{name}="{value}"\''
+        return f'{e.override}: Hydra cannot read this value; as a text it stands in quotes, inside the word: \'{name}={_quoted(value)}\''
     if type(e).__name__=='OverrideParseException' and re.fullmatch(r'[\w./@]+', e.override or ''):
         return f'{e.override}: an override is NAME=VALUE, such as {_full(e.override, load)}=VALUE'
     key = re.search("Could not (?:override|append to config)[^']*'([^']+)'", message)
@@ -110,7 +116,7 @@ def _explained(overrides, config, root):
     from hydra.errors import HydraException
     from yaml import YAMLError
     try: yield
-    except (HydraException, YAMLError) as e: raise InputError(_explain(e, overrides, partial(_load, config=config, root=root))) from None
+    except (HydraException, YAMLError) as e: raise InputError(_explain(e, overrides, partial(_load, config=config, root=root), root)) from None
     except ValueError as e:
         if 'Config group override' not in str(e): raise
         raise InputError(f'{" ".join(str(e).split())}: a group takes the name of a choice, such as none') from None
@@ -150,6 +156,14 @@ def _fits(value, kind):
     return not isinstance(res, (bool, int, float)) or type(res)==type(value) or (type(value),type(res))==(int,float)
 
 # %% ../nbs/21_configs.ipynb #30655857
+_WORDS = dict(gt='more than', ge='at least', lt='less than', le='at most')
+
+def _said(kind):
+    if get_origin(kind) is not Annotated: return (kind.__name__ if isinstance(kind, type) else str(kind)).replace('typing.', '')
+    limits = [f'{w} {v}' for m in kind.__metadata__ for k,w in _WORDS.items() if (v := getattr(m, k, None)) is not None]
+    return f'{_said(kind.__origin__)} of {" and ".join(limits)}' if limits else _said(kind.__origin__)
+
+# %% ../nbs/21_configs.ipynb #b610a907
 def _kind(param, scope):
     kind = param.annotation
     if isinstance(kind, str):
@@ -163,8 +177,7 @@ def _mismatch(value, param, scope):
     kind = _kind(param, scope)
     if kind is None or value is None and param.default is None or _fits(value, kind): return None
     words = list(dict.fromkeys(str(w) for w in _choices(kind)))
-    said = f'one of {", ".join(words)}' if words else getattr(kind, '__name__', str(kind)) if isinstance(kind, type) else str(kind)
-    return f'{value!r} is not {said.replace("typing.", "")}{nearest(value, words)}'
+    return f'{value!r} is not {"one of "+", ".join(words) if words else _said(kind)}{nearest(value, words)}'
 
 # %% ../nbs/21_configs.ipynb #49c6c146
 def _built(v): return '_target_' in v or any(map(_built, v.values())) if isinstance(v, dict) else isinstance(v, list) and any(map(_built, v))
@@ -204,8 +217,22 @@ def _problems(node, where=''):
             if isinstance(part, dict): yield from _problems(part, f'{where}{k}[{i}].' if isinstance(v, list) else f'{where}{k}.')
 
 # %% ../nbs/21_configs.ipynb #d040d560
-def _run(seed:int, threads:int, monitor:str, mode:Literal['min','max'], out:str='.', compile:bool=False, resume:str=None, objectives:list=None, **parts): pass
-_run.__qualname__ = 'a run'
+@cache
+def _signatures():
+    from annotated_types import Ge, Interval
+    Count = Annotated[int, Ge(1)]
+    def run(seed:Annotated[int, Interval(ge=0, le=2**32-1)], threads:Count, monitor:str, mode:Literal['min','max'], out:str='.', compile:bool=False,
+        resume:str=None, objectives:list=None, **parts): pass
+    def trainer(accumulate_grad_batches:Count=1, **more): pass
+    def evaluate(seeds:Count=1, tie:Annotated[float, Ge(0)]=0, **more): pass
+    run.__qualname__ = 'a run'
+    return run,dict(trainer=trainer, evaluate=evaluate)
+
+def _settings(parts):
+    run,others = _signatures()
+    yield from _wrong(parts, run)
+    for k,signature in others.items():
+        if isinstance(given := parts.get(k), dict): yield from _wrong(given, signature, f'{k}.')
 
 def _nameless(parts):
     for k in ('data', 'model', 'trainer'):
@@ -222,7 +249,8 @@ def problems(
     mine = OmegaConf.masked_copy(cfg, [k for k in cfg if k!='hydra'])
     try: parts = OmegaConf.to_container(mine, resolve=True, throw_on_missing=True)
     except OmegaConfBaseException as e: return [' '.join(str(e).split())]
-    return [*_wrong(parts, _run), *_nameless(parts), *_problems(parts)]
+    found = [*_settings(parts), *_nameless(parts), *_problems(parts)]
+    return [*{f.partition(': ')[0]:f for f in found[::-1]}.values()][::-1] # One for each setting
 
 def _unexported_here():
     with suppress(InputError): return unexported(find_root())

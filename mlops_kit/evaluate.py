@@ -62,6 +62,7 @@ METRICS['f1'] = Metric(_f1_parts, _mean_ratio, 'labels')
 def _surprise(y, p, k): return -np.log(np.clip(p[np.arange(len(y)), y], np.finfo('float32').eps, 1))[:,None]
 
 METRICS['log_loss'] = Metric(_surprise, _first, 'proba', False)
+METRICS['brier'] = Metric(lambda y, p, k: ((p-_onehot(y, k))**2).sum(1, keepdims=True), _first, 'proba', False)
 
 def _placements(pos, s):
     from scipy.stats import rankdata
@@ -241,6 +242,9 @@ def _verdict(d, higher_is_better, tie):
     return 'better' if low>tie else 'worse' if high<-tie else 'tied'
 
 # %% ../nbs/24_evaluate.ipynb #8e33b8d9
+def _check_tie(tie):
+    if not isinstance(tie, (int, float)) or not tie>=0: raise InputError(f'tie={tie!r}: what does not matter is a difference of 0 or more')
+
 def compare(
     y, # True labels or values
     a, # Predictions of one model, as in `estimate`; a list of them for several seeds
@@ -253,6 +257,7 @@ def compare(
     groups=None, # As in `estimate`
 )->Comparison: # Of `a` against `b`
     "Decide whether model `a` is better than model `b`"
+    _check_tie(tie)
     y,stacks,k = _ready(y, [a, b], metric, labels)
     points,draws = _draws(y, stacks, k, metric, n, seed, groups)
     d = _interval(points[0]-points[1], draws[0]-draws[1])
@@ -271,6 +276,7 @@ def results_table(
     groups=None, # As in `estimate`
 )->pd.DataFrame: # `model`, the metric, `low`, `high`, `verdict`; the best first
     "Score all models, and judge each against the reference"
+    _check_tie(tie)
     reference = reference or next(iter(preds))
     if reference not in preds: raise InputError(f'no model "{reference}"{nearest(reference, preds)}')
     y,stacks,k = _ready(y, preds.values(), metric, labels)

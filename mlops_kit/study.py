@@ -18,6 +18,7 @@ from zlib import crc32
 from .project import InputError, KitError, MachineError, need
 from .record import _gone, _me
 from .report import seconds
+from .show import digits
 from .forks import Forks
 from .space import _optuna, draw, grid, overrides_of
 from .train import run_fields
@@ -295,7 +296,7 @@ def _tell(self:_Search, trial, state, values, reason):
     if state=='COMPLETE' and (reason := _constrain(trial, self.constraints)): state,values = 'FAIL',None
     if reason: trial.set_user_attr('reason', reason)
     self.study.tell(trial, values, TrialState[state])
-    self.say(trial, ', '.join(f'{v:.4g}' for v in values) if values else f'{state.lower()}, {reason}')
+    self.say(trial, ', '.join(map(digits, values)) if values else f'{state.lower()}, {reason}')
     return reason if state=='FAIL' else None
 
 def _lose(self:_Search, trial, why, deaths):
@@ -412,6 +413,7 @@ def search(
         if isinstance(e, KitError) or not type(e).__module__.startswith(('optuna.exceptions', 'sqlalchemy', 'psycopg')): raise
         raise MachineError(f'storage: {type(e).__name__}: {_said(e.__cause__ or e)}; the same command goes on where it stopped') from None
     done = _done(study)
+    if time.monotonic()>=until and len(done)<n_trials: todo.log(f'the time is over, after {len(done)} of {n_trials} trials; the same command goes on')
     failed = [t.user_attrs.get('reason') for t in done if t.state.name=='FAIL']
     if done and len(failed)==len(done): raise KitError(f'all {len(failed)} trials failed; the first: {failed[0]}')
     return study

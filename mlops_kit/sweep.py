@@ -15,6 +15,7 @@ from pkgutil import resolve_name
 from hydra.plugins.sweeper import Sweeper
 from .configs import _folder, _portable, _top, compose, validate
 from .project import InputError, KitError, find_root, nearest, need, settings, whole
+from .show import digits
 from .space import _optuna, overrides_of, parse_space
 from .study import _done, _feasible, _stored, best_trial, open_study, search
 from .train import _quiet, reports_to, train
@@ -189,7 +190,7 @@ def write_experiment(
     if path.exists() and _WRITTEN not in path.read_text(encoding='utf-8'): raise InputError(f'{path} was written by someone else, and stays as it is')
     lines = [*study.user_attrs.get('fixed', []), *overrides_of(chosen.params)]
     defaults,values,gone = _settings_of(lines, find_root(root or '.')/'configs')
-    said = ', '.join(f'{k} {v:.4g}' for k,v in zip(study.metric_names or ['value'], chosen.values or []))
+    said = ', '.join(f'{k} {digits(v)}' for k,v in zip(study.metric_names or ['value'], chosen.values or []))
     head = ['# @package _global_', f'# Trial {chosen.number} of study {study.study_name}: {said or chosen.state.name.lower()}.', f'# {_WRITTEN}']
     body = yaml.safe_dump((dict(defaults=defaults) if defaults else {})|values, sort_keys=False)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -207,7 +208,7 @@ def _nothing(study): return not any(t.state.name=='COMPLETE' and _feasible(t) fo
 def _keep(study, cfg):
     log,out = logging.getLogger('mlops_kit').info,_folder('out', cfg)
     if _nothing(study): return log(f'study {study.study_name}: no trial is complete and keeps the constraints')
-    if len(study.directions)>1: return log(f'{len(study.best_trials)} trials that no other beats in everything: mlops-kit studies show {study.study_name}')
+    if len(study.directions)>1: return log(f'{len(study.best_trials)} on the front, which no other trial beats in everything: mlops-kit studies show {study.study_name}')
     path = out/'configs/experiment/best.yaml'
     if path.exists() and _WRITTEN not in path.read_text(encoding='utf-8'): path = path.with_stem(study.study_name)
     write_experiment(study, path, root=_top(cfg))
@@ -326,7 +327,8 @@ def trials_table(
     def row(t):
         reason = t.user_attrs.get('reason') or t.user_attrs.get('interrupted') or ''
         known = dict(trial=t.number, state=t.state.name.lower()) | dict(zip(names, t.values or [None]*len(names)))
-        more = dict(epochs=len(t.intermediate_values), seconds=t.duration and t.duration.total_seconds(), run=t.user_attrs.get('run'), reason=reason)
+        seconds,epochs = t.duration and t.duration.total_seconds(),t.user_attrs.get('epochs', len(t.intermediate_values))
+        more = dict(epochs=epochs, seconds=seconds, run=t.user_attrs.get('run'), reason=reason)
         return known | {f'params.{k}' if k in known|more else k:v for k,v in t.params.items()} | more
     columns = None if study.trials else ['trial', 'state', *names, 'epochs', 'seconds', 'run', 'reason']
     return pd.DataFrame([row(t) for t in study.trials], columns=columns).set_index('trial')

@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Literal
 from urllib.parse import urlsplit
 from .project import InputError, KitError, find_root, need, settings, write_json
 from .record import find_run
@@ -67,7 +68,7 @@ def logger(
     out, # Folder of the run; W&B's files go to its folder wandb/
     name:str=None, # What W&B calls the run; by default the name of `out`
     project:str=None, # By default the project's `lib_name`
-    mode:str='offline', # Or `online`, which needs a key, or `disabled`
+    mode:Literal['online','offline','disabled']='offline', # `online` needs a key
     settings:dict=None, # Settings of W&B to change
     **kw, # More of `wandb.init`: `group`, `tags`, `notes`
 )->'WandbLogger': # For Lightning

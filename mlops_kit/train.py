@@ -47,9 +47,10 @@ def _at_terminal(): return sys.stderr.isatty() and not os.environ.get('CI') and 
 # %% ../nbs/22_train.ipynb #68fbbe04
 @contextmanager
 def _interruptible():
+    from pytorch_lightning.utilities.exceptions import SIGTERMException
     try: yield
     except SystemExit as e:
-        if isinstance(e.__context__, KeyboardInterrupt): raise KeyboardInterrupt from None
+        if isinstance(e, SIGTERMException) or isinstance(e.__context__, KeyboardInterrupt): raise KeyboardInterrupt from None
         raise
 
 @contextmanager
@@ -307,7 +308,9 @@ def _fit(cfg, run, loggers, old):
     run.update(metrics=metrics, checkpoint=file and file.relative_to(run.path).as_posix())
     if loggers and not reports_to() and (fig := plot_curves(history, cfg.monitor, cfg.mode)): log_figure(loggers, 'curves', fig)
     res = Fit(value, epoch, metrics, history, run.path, file)
-    if reports_to(): reports_to().set_user_attr('metrics', _measured(res))
+    if trial := reports_to():
+        trial.set_user_attr('metrics', _measured(res))
+        trial.set_user_attr('epochs', len(history))
     return res
 
 # %% ../nbs/22_train.ipynb #67d70514
@@ -315,6 +318,9 @@ def _say(cfg, res):
     log = logging.getLogger('mlops_kit')
     log.info(f'{cfg.monitor} {res.value:.4g} in epoch {res.epoch}: {os.path.relpath(res.path)}')
     for f in sorted(res.path.glob('*.txt')): log.info(f'{os.path.relpath(f)}')
+
+def _say_how_to_go_on(run):
+    if (run.path/'checkpoints/last.ckpt').is_file(): logging.getLogger('mlops_kit').info(f'stopped; to go on: mlops-kit train resume={run.id}')
 
 def fit(
     cfg:'DictConfig', # From `compose`, or from Hydra
@@ -334,6 +340,7 @@ def fit(
             code = 0
         except KeyboardInterrupt:
             code = 130
+            if _first_process() and not reports_to(): _say_how_to_go_on(run)
             raise
         finally:
             if not reports_to(): pages = log_notebook(loggers)

@@ -31,21 +31,13 @@ def _for_hydra(words):
     raise InputError(f'no option {bad}: settings are overrides, NAME=VALUE, such as {_full(bad.strip("-").replace("-", "_"), compose)}=VALUE')
 
 def _train(*args, quiet=False):
-    import subprocess
     _project()
     _for_hydra(args)
     _in_step()
     args = sorted(args, key=lambda a: a not in ('-m', '--multirun')) # Hydra wants it before the overrides
     env = os.environ | (dict(MLOPS_KIT_QUIET='1') if quiet else {})
-    raise typer.Exit(_waited(subprocess.Popen([sys.executable, '-m', 'mlops_kit.train', *args], env=env)))
-
-def _waited(child): # A terminal sends ^C to both, and the one that trains keeps what it has before it ends
-    import signal, subprocess
-    while True:
-        try: return child.wait()
-        except KeyboardInterrupt:
-            try: return child.wait(10)
-            except subprocess.TimeoutExpired: child.send_signal(signal.SIGINT) # It was sent to this one alone
+    for stream in (sys.stdout, sys.stderr): stream.flush()
+    os.execve(sys.executable, [sys.executable, '-m', 'mlops_kit.train', *args], env)
 
 # %% ../nbs/89_training.ipynb #fbaae691
 def _sweep_there(words, on):

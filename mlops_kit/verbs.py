@@ -10,6 +10,7 @@ import json, sys, time, typer
 from contextlib import contextmanager
 from typer import Argument, Context, Option
 from typer.core import TyperCommand, TyperGroup
+from .show import digits
 from .usage import no_colours
 
 # %% ../nbs/88_verbs.ipynb #f5aad923
@@ -90,8 +91,8 @@ def _json(obj): print(json.dumps(obj, indent=1, default=str, ensure_ascii=False)
 
 # %% ../nbs/88_verbs.ipynb #e17aa217
 def _number(v):
-    if isinstance(v, dict) and 'low' in v: return f'{v["value"]:.4g} [{v["low"]:.4g}, {v["high"]:.4g}]'
-    return f'{v:.4g}' if isinstance(v, float) else str(v)
+    if isinstance(v, dict) and 'low' in v: return f'{digits(v["value"])} [{digits(v["low"])}, {digits(v["high"])}]'
+    return digits(v) if isinstance(v, float) else str(v)
 
 # %% ../nbs/88_verbs.ipynb #934ac9e3
 _quiet = Option(False, '-q', '--quiet', envvar='MLOPS_KIT_QUIET', show_envvar=False, help='Say nothing but the result')

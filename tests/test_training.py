@@ -29,6 +29,11 @@ BAD = {
     'trainer.max_epochs=many': 'not Optional[int]',
     'trainer.max_epochs=0': 'epoch',
     'model.net.width=wide': 'not int',
+    'threads=0': 'at least 1',
+    'seed=-1': 'at least 0',
+    'trainer.accumulate_grad_batches=0': 'at least 1',
+    'evaluate.seeds=0': 'at least 1',
+    'evaluate.tie=-1': 'at least 0',
     'model.opt=null': 'None is not Callable',
     '~model._target_': 'model has no _target_',
     'model.opt._target_=torch.optim.Adma': 'torch.optim.Adma cannot be found',
@@ -85,6 +90,23 @@ def test_killed_run_goes_on(child, seed):
     files = [child.path / out / 'runs/train' / r['id'] / 'checkpoints/last.ckpt' for r in trainings(child, out)]
     assert len({child.run('python', '-c', STATE, f).stdout for f in files[1:]}) == 1
     assert [(r['status'], r.get('resumes')) for r in trainings(child, out)[1:]] == [('passed', dead['id']), ('passed', None)]
+
+
+@pytest.mark.full
+@one_flavour
+def test_told_to_end(child):
+    "A scheduler knows the process that was typed, and tells it alone to end: it says how to go on, and leaves nothing that runs"
+    out = f'build/told-{child.path.name}'
+    words = ['train', f'out={out}', 'trainer.max_epochs=500', 'callbacks.early_stopping=null', 'logger=none']
+    env = {**os.environ, **child.variables}
+    with subprocess.Popen([child.env.bin / 'mlops-kit', *words], cwd=child.path, env=env, stdout=subprocess.PIPE, text=True) as p:
+        while not list((child.path / out).glob('runs/train/*/checkpoints/last.ckpt')) and p.poll() is None: time.sleep(.01)
+        p.terminate()
+        said, _ = p.communicate(timeout=60)
+    run, = trainings(child, out)
+    assert (p.returncode, run['status']) == (130, 'cancelled')
+    assert said == f'stopped; to go on: mlops-kit train resume={run["id"]}\n'
+    assert subprocess.run(['pgrep', '-f', f'out={out}'], capture_output=True).stdout == b''
 
 
 @full_then_soak

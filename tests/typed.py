@@ -2,11 +2,9 @@
 import gc
 import os
 import runpy
-import subprocess
 import sys
 import tempfile
 import traceback
-from functools import partial
 from types import SimpleNamespace
 
 import typer
@@ -36,20 +34,11 @@ def fork(job):
 def ended(pid): return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
 
 
-class Fork:
-    "`python -m MODULE`"
-
-    def __init__(self, command, env): self.pid = fork(lambda: self.run(command[2:], env))
-
-    def run(self, command, env):
-        os.environ.update(env)
-        sys.argv = command
-        runpy.run_module(command[0], run_name='__main__', alter_sys=True)
-
-    def wait(self): return ended(self.pid)
-
-
-def start(process, command, **how): return Fork(command, how['env']) if command[1] == '-m' else process(command, **how)
+def become(path, command, env):
+    "Be `python -m MODULE` from here on"
+    os.environ.update(env)
+    sys.argv = command[2:]
+    runpy.run_module(command[2], run_name='__main__', alter_sys=True)
 
 
 def kit(words, cwd, env, out, err):
@@ -62,7 +51,7 @@ def kit(words, cwd, env, out, err):
     os.chdir(cwd)
     os.environ.update(env)
     sys.argv, sys.path[0] = ['mlops-kit', *words], str(cwd)
-    if words[0] in ('train', 'sweep'): subprocess.Popen = partial(start, subprocess.Popen)
+    os.execve = become
     main()
 
 
