@@ -77,9 +77,11 @@ def _behaviour(found):
 def _graph(evidence):
     proof,parts = evidence['parity'],[]
     where = ', '.join(str(b['batch']) for b in proof['batches'])
-    parts.append(f'The graph was asked about {proof["rows"]:,} real rows in batches of {where}, and was at most {max(b["max"] for b in proof["batches"]):.1e} '
+    small,shipped = evidence.get('int8'),(evidence.get('int8') or {}).get('shipped')
+    parts.append(f'The graph{" before its weights got 8 bits" if shipped else ""} was asked about {proof["rows"]:,} real rows in batches of {where}, and was at most {max(b["max"] for b in proof["batches"]):.1e} '
         f'from the model ({proof["unit"]}; on average {max(b["mean"] for b in proof["batches"]):.1e}, allowed {proof["tolerance"]:.0e}).')
-    if small := evidence.get('int8'): parts.append(f'With 8-bit weights it would be {small["share"]:.0%} of the size, and {small["said"]}.')
+    if shipped: parts.append(f'Its weights have 8 bits: it is {small["share"]:.0%} of the size, at most {small["max"]:.1e} from the model (on average {small["mean"]:.1e}), and {small["said"]}.')
+    elif small: parts.append(f'With 8-bit weights it would be {small["share"]:.0%} of the size, and {small["said"]}.')
     if times := evidence.get('latency'): parts.append('Median microseconds of a call, by rows at a time:\n\n'+_table(list(times[0]), [list(t.values()) for t in times]))
     return '\n\n'.join(parts)
 

@@ -225,8 +225,9 @@ def _signatures():
         resume:str=None, objectives:list=None, **parts): pass
     def trainer(accumulate_grad_batches:Count=1, **more): pass
     def evaluate(seeds:Count=1, tie:Annotated[float, Ge(0)]=0, **more): pass
+    def package(int8:bool=False, tolerance:Annotated[float, Ge(0)]=0, **more): pass
     run.__qualname__ = 'a run'
-    return run,dict(trainer=trainer, evaluate=evaluate)
+    return run,dict(trainer=trainer, evaluate=evaluate, package=package)
 
 def _settings(parts):
     run,others = _signatures()

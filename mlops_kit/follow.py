@@ -77,7 +77,10 @@ class Follow:
         self.model,_,self.which = (load_package(self.own).signature.model, '', '') if self.own else what.partition('@')
         self.which = self.which or ALIASES[0]
         if not self.own and (os.sep in what or Path(what).is_dir()): raise InputError(f'{what} is no package: it has no {SUMS}; type: mlops-kit package')
-        if self.which!=ALIASES[0] and not self.which.isdigit(): raise InputError(f'{what}: {self.which!r} is neither champion nor a version{nearest(self.which, ALIASES[:1])}')
+        if self.which!=ALIASES[0] and not self.which.isdecimal(): raise InputError(f'{what}: {self.which!r} is neither champion nor a version{nearest(self.which, ALIASES[:1])}')
+
+    @property
+    def follows(self): return not self.own and self.which==ALIASES[0] # And not one version for good
 
     def __repr__(self): return f'Follow({self.what})'
 
@@ -106,7 +109,7 @@ def _now(self:Follow)->dict: # `champion`, and `challenger` where there is one: 
         names = self._ask(_names_in_file, _names_at)
         raise InputError(f'no model {self.model} is registered; there are: {", ".join(names) or "none"}{nearest(self.model, names)}')
     state = read_log(self._log_of(self.model+_LOG))[0]
-    if self.which.isdigit():
+    if self.which.isdecimal():
         if int(self.which) in state.retired: raise Retired(f'{self.model} {self.which} is retired')
         return dict(champion=self._place(rows, int(self.which)))
     if state.champion is None: raise InputError(f'{self.model} has no champion; type: mlops-kit models promote {self.model} {max(rows)}')

@@ -29,6 +29,7 @@ def make_key(
 )->tuple: # The key, and the line for the file
     "Make a key to ask with"
     if not name or set(name) & set(': \t\n#'): raise InputError(f'{name!r} is no name for a key: no blank, colon or # please')
+    if days is not None and not 0<days<=36_500: raise InputError(f'a key is good for 1 to 36,500 days, not {days}')
     key = secrets.token_urlsafe(32)
     until = (datetime.now(timezone.utc).date()+timedelta(days=days)).isoformat() if days is not None else ''
     return key,':'.join([name, _digest(key), *([until] if until else [])])
@@ -53,6 +54,7 @@ class Keys:
             try: found += [(l.strip(), f'{file}, line {i}') for i,l in enumerate(Path(file).read_text(encoding='utf-8').splitlines(), 1)]
             except FileNotFoundError: raise InputError(f'no file {file} with keys; make one with: mlops-kit keys add NAME --file {file}') from None
             except OSError as e: raise InputError(f'{file} cannot be read: {e.strerror}') from None
+            except UnicodeDecodeError: raise InputError(f'{file} is no text: each line is NAME:SHA256') from None
         self.known,self.today = dict(_read_key(l, w) for l,w in found if l and not l.startswith('#')),today
         if file and not self.known: raise InputError(f'{file} has no key; make one with: mlops-kit keys add NAME --file {file}')
 
@@ -76,7 +78,11 @@ def add_key(
 )->str: # The key
     "Make a key, and add its line to a file"
     key,line = make_key(name, days)
-    with open(file, 'a', encoding='utf-8') as f: f.write(line+'\n')
+    try:
+        before = Path(file).read_bytes() if Path(file).exists() else b''
+        end = b'' if before.endswith(b'\n') or not before else b'\n' # The last line may lack its own
+        with open(file, 'ab') as f: f.write(end+line.encode()+b'\n')
+    except (FileNotFoundError, NotADirectoryError, IsADirectoryError) as e: raise InputError(f'{file} cannot be written: {e.strerror}') from None
     return key
 
 # %% ../nbs/33_guard.ipynb #d326c698
@@ -88,7 +94,7 @@ class Rate:
         most:int=10_000, # Names that are kept
         clock=time.monotonic, # In seconds
     ):
-        if not per_second>0: raise InputError(f'a rate is a number above 0, not {per_second}')
+        if not 0<per_second<float('inf'): raise InputError(f'a rate is a number above 0, not {per_second}')
         self.per_second,self.burst,self.most,self.clock,self.seen = per_second,burst or max(1, ceil(2*per_second)),most,clock,{}
 
     def take(self,

@@ -35,20 +35,28 @@ _contract = Option(None, metavar='FILE', help='With --onnx: what its table holds
 _rows = Option(None, '--table', metavar='FILE', help='With --onnx: a table with features and target')
 _said = Option(None, metavar='FILE.npy', help='With --onnx: what the model said of these rows, as numpy saves it')
 _named = Option(None, '--name', help='With --onnx: of the model')
-_to = Option('package', '-o', '--out', metavar='FOLDER', help='With --onnx: where to write it')
+_to = Option(None, '-o', '--out', metavar='FOLDER', help='With --onnx: where to write it; by default package')
 
 def _adopted(onnx, contract, rows, said, name, out, say):
     from mlops_kit.package import package_onnx
     from mlops_kit.project import InputError
     lacks = [f'--{k}' for k,v in dict(contract=contract, table=rows, said=said).items() if not v]
     if lacks: raise InputError(f'--onnx takes {" and ".join(lacks)}, too: without what the model said there is no proof')
-    return package_onnx(onnx, contract, rows, said, out, name or os.path.splitext(os.path.basename(onnx))[0], say)
+    return package_onnx(onnx, contract, rows, said, out or 'package', name or os.path.splitext(os.path.basename(onnx))[0], say)
+
+def _own(contract, rows, said, name, out):
+    from mlops_kit.project import InputError
+    _project()
+    given = next((k for k,v in dict(contract=contract, table=rows, said=said, name=name, out=out).items() if v), None)
+    instead = dict(out='packaged=FOLDER', name='package.name=NAME')
+    if given: raise InputError(f'--{given} goes with --onnx'+(f'; for the model of the project: {instead[given]}' if given in instead else ''))
 
 def _facts(made):
     proof = made.read('proof.json')
     (same,small,times) = proof['parity'],proof['int8'],proof['latency'][0]
     yield 'graph',f'at most {max(b["max"] for b in same["batches"]):.1e} from the model on {same["rows"]:,} rows; {same["tolerance"]:.0e} is allowed'
-    yield '8-bit weights',f'{small["share"]:.0%} of the size, {small["said"]}'+(': shipped' if small['shipped'] else '')
+    shipped = f': shipped, at most {small["max"]:.1e} from the model' if small['shipped'] else ''
+    yield '8-bit weights',f'{small["share"]:.0%} of the size, {small["said"]}{shipped}'
     yield 'one row',', '.join(f'{k} {v:,.0f} µs' for k,v in times.items() if k!='batch')
 
 # %% ../nbs/89_models.ipynb #73a573da
@@ -57,7 +65,7 @@ def package(overrides:list[str]=_typed, onnx:str=_onnx, contract:str=_contract, 
     name:str=_named, out:str=_to, quiet:bool=_quiet, as_json:bool=_as_json):
     "Make a folder of the model in models/ that can be sent: graph, signature, card, proof, checksums"
     def say(text): quiet or typer.echo(f'{text} ...', err=True)
-    if not onnx: _project()
+    if not onnx: _own(contract, rows, said, name, out)
     from mlops_kit.configs import compose
     from mlops_kit.package import load_package, package
     folder = _adopted(onnx, contract, rows, said, name, out, say) if onnx else package(compose(overrides or []), say)
@@ -150,7 +158,7 @@ def _expected(word):
     from mlops_kit.project import InputError
     from mlops_kit.registry import NOW
     if word in (None, 'none'): return NOW if word is None else None
-    if not word.isdigit(): raise InputError(f'--expects {word}: give a version, or none')
+    if not word.isdecimal(): raise InputError(f'--expects {word}: give a version, or none')
     return int(word)
 
 @verb('mlops-kit models promote digits 3 --why "better on rain"', on=models, name='promote')

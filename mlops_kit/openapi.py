@@ -13,7 +13,7 @@ from .project import kit_version
 from .signature import LARGEST, WHOLE, Signature, any_value
 
 # %% ../nbs/34_openapi.ipynb #eb8ee389
-def _names(f): return [*f.categories, *(int(c) for c in f.categories if c.lstrip('-').isdigit() and str(int(c))==c)]
+def _names(f): return [*f.categories, *(int(c) for c in f.categories if c.lstrip('-').isdecimal() and str(int(c))==c)]
 
 def _scalar(f):
     if f.dtype in ('number', 'integer'):

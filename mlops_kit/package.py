@@ -17,7 +17,7 @@ from .export import export_onnx
 from .project import InputError, KitError, _file_sha, find_root, kit_version, need, settings, write_json
 from .proof import latency, open_graph, prove, quantise
 from .signature import (DTYPES, Field, Signature, any_value, contract_fields, example_row, from_rows, from_table, load_signature, name_of,
-    outputs_of, save_signature)
+    outputs_of, require_name, save_signature)
 
 # %% ../nbs/31_package.ipynb #de6c4842
 FILES = 'model.onnx', 'signature.json', 'card.md', 'provenance.json', 'proof.json'
@@ -69,7 +69,7 @@ def write_package(
 # %% ../nbs/31_package.ipynb #03c178ea
 def _sums(folder):
     try: lines = (folder/SUMS).read_text(encoding='utf-8').splitlines()
-    except FileNotFoundError: raise InputError(f'{folder} is no package: it has no {SUMS}') from None
+    except FileNotFoundError: raise InputError(f'{folder} is no package: it has no {SUMS}' if folder.is_dir() else f'no package {folder}: mlops-kit package makes one, and dvc pull fetches those of a registry') from None
     except (OSError, UnicodeDecodeError) as e: raise InputError(f'{folder/SUMS} cannot be read: {e}') from None
     return {name.strip():digest for digest,_,name in (l.partition('  ') for l in lines)}
 
@@ -149,8 +149,9 @@ def measure_of(
 def _eighth(graph, ask, arrays, expected, y, metric, labels):
     small = quantise(graph)
     asked = open_graph(small)
-    said = next(iter(asked(arrays).values()))
-    return small,asked,dict(share=len(small)/len(graph), metric=metric, **_lost(y, said, expected, metric, labels))
+    said,far = next(iter(asked(arrays).values())),prove(asked, arrays, expected)
+    distance = dict(max=far.max, mean=max(b['mean'] for b in far.batches)) # In the unit of the proof
+    return small,asked,dict(share=len(small)/len(graph), metric=metric, **distance, **_lost(y, said, expected, metric, labels))
 
 # %% ../nbs/31_package.ipynb #42f68351
 def _versions():
@@ -231,10 +232,12 @@ def package(
     "Make a package of the model in `cfg.models`"
     need('torch', 'hydra', 'onnx', 'onnxscript', 'onnxruntime')
     import torch
-    from mlops_kit.configs import build
+    from mlops_kit.configs import build, validate
     from mlops_kit.record import read_run_json
     from mlops_kit.train import load_best
     if not cfg.get('package'): raise InputError('this project has no stage `package`; type: mlops-kit enable package')
+    validate(cfg)
+    require_name(cfg.package.name)
     if not (Path(cfg.models)/'run.json').is_file(): raise InputError(f'{cfg.models} has no trained model yet; type: mlops-kit run nbs')
     record,model,root = read_run_json(cfg.models),load_best(cfg.models),find_root()
     say('reading the data')
@@ -284,6 +287,7 @@ def package_onnx(
     from mlops_kit.contracts import load_contract
     from mlops_kit.fingerprints import fingerprint
     from mlops_kit.tables import read_table
+    require_name(name)
     terms = load_contract(contract)
     if not terms.get('target'): raise InputError(f'{contract} names no target')
     table = conform(read_table(rows), terms)

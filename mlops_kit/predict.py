@@ -8,8 +8,10 @@ __all__ = ['predict_table']
 # %% ../nbs/36_predict.ipynb #a655a3a5
 import os, time
 from collections import deque
+from contextlib import closing, contextmanager
 from functools import partial
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from uuid import uuid4
 from .follow import Follow
 from .package import load_package
@@ -83,6 +85,17 @@ def _each(file, made, place, rows, log, run, ask): # Yields tables with answers
         done += len(piece)
 
 # %% ../nbs/36_predict.ipynb #c5b66d03
+@contextmanager
+def _kept(log, model):
+    if not log: return (yield None)
+    Path(log).mkdir(parents=True, exist_ok=True)
+    with TemporaryDirectory(dir=log, prefix='.predict-') as d, closing(PredictionLog(d, model, most=10**12)) as kept:
+        yield kept
+        kept.close()
+        (Path(log)/model).mkdir(exist_ok=True)
+        for f in sorted((Path(d)/model).glob('*.jsonl')): os.rename(f, Path(log)/model/f.name)
+
+# %% ../nbs/36_predict.ipynb #efac1e6f
 def predict_table(
     what:str, # `MODEL@champion`, `MODEL@3`, or the folder of a package
     file, # A table: a file or URL, as for `read_table`
@@ -102,8 +115,7 @@ def predict_table(
     out,done = Path(out or f'{Path(str(file)).stem}.predictions.parquet'),0
     if out.suffix!='.parquet': raise InputError(f'{out}: predictions go to a file that ends in .parquet')
     known = dict(model=follow.model, version=place.version, package=place.package, run=uuid4().hex[:12])
-    kept = PredictionLog(log, follow.model, most=10**12) if log else None
-    with whole(out) as new:
+    with whole(out) as new, _kept(log, follow.model) as kept:
         to = _Out(new, {f'mlops_kit.{k}'.encode():v.encode() for k,v in known.items()})
         try:
             asked = partial(ask, place.folder) if ask else partial(_asked, made)
@@ -111,7 +123,5 @@ def predict_table(
                 to.add(told)
                 done += len(told)
                 say(done)
-        finally:
-            to.close()
-            if kept: kept.close()
+        finally: to.close()
     return dict(file=str(out), rows=done, seconds=time.perf_counter()-start, **known)

@@ -6,16 +6,17 @@
 __all__ = ['ALIASES', 'NOW', 'State', 'read_log', 'Registry', 'plot_lineage']
 
 # %% ../nbs/32_registry.ipynb #bb2934f0
-import json, logging, os, re, shutil, time, warnings
+import json, logging, os, shutil, time, warnings
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from getpass import getuser
 from pathlib import Path
 from uuid import uuid4
-from .package import SUMS, load_package, verify_package
+from .package import FILES, SUMS, load_package, verify_package
 from .project import InputError, KitError, MachineError, nearest, need
 from .show import html_table
+from .signature import require_name
 from .style import role, styled
 
 # %% ../nbs/32_registry.ipynb #01d2f45c
@@ -125,7 +126,7 @@ class Registry:
         folder='registry', # Where packages are kept, by their content
         approval:bool=False, # Must somebody agree who does not promote it, before a version becomes champion?
     ):
-        if (uri or '').startswith('set '): raise InputError(f'{uri!r} is no address of a registry') # As configs/env says what to set
+        if (uri or '').startswith('set '): raise InputError(f'the registry of this environment has no address: {uri}') # As configs/env says
         self.folder,self.approval = Path(folder).absolute(),approval
         self.uri = uri or f'sqlite:///{self.folder}/registry.db'
         with _quiet(), _reachable(self.uri): self.client = _client(self.uri, self.folder)
@@ -165,7 +166,7 @@ def _names(self:Registry)->list:
     return sorted(m.name for m in self._ask('search_registered_models', max_results=1000) if not m.name.endswith(_LOG))
 
 def _known(self:Registry, name):
-    rows = self._rows(name)
+    rows = self._rows(name) if "'" not in name else [] # Which ends a name in what MLflow is asked
     if not rows: raise InputError(f'no model {name} is registered; there are: {", ".join(self.models()) or "none"}{nearest(name, self.models())}')
     return rows
 
@@ -181,7 +182,8 @@ def _require_proof(made):
 def _copied(package, to):
     new = to.with_name(f'.{to.name}.{uuid4().hex[:8]}')
     try:
-        shutil.copytree(package, new)
+        new.mkdir(parents=True)
+        for f in (*FILES, SUMS): shutil.copyfile(Path(package)/f, new/f)
         verify_package(new)
         try: os.rename(new, to)
         except OSError:
@@ -205,9 +207,11 @@ def _register(self:Registry,
     made = load_package(package)
     name = made.signature.model
     _require_proof(made)
-    if name.endswith(_LOG) or not re.fullmatch(r'\w[\w .-]{0,200}', name): raise InputError(f'{name!r} is no name for a model: letters, digits, blanks, . _ and -, please')
+    require_name(name)
+    if name.endswith(_LOG): raise InputError(f'{name!r} is no name for a model: what ends in {_LOG} is a history')
     self._keep(made)
     there = next((r['number'] for r in self._rows(name) if r['package']==made.id), None)
+    if there and there in read_log(self._rows(name+_LOG))[0].retired: raise KitError(f'{name} {there} is this package, and it is retired: what is to be used again is packaged again')
     if there: return there
     origin = made.read('provenance.json')
     known = origin.get('provenance') or {}
@@ -264,7 +268,8 @@ def _promote(self:Registry,
     "Make a version champion or challenger, if the one that it is to replace is still there"
     if to not in ALIASES: raise InputError(f'{to} is neither champion nor challenger{nearest(to, ALIASES)}')
     row = self._version(name, version)
-    who = who or _me()
+    who,approved_by = who or _me(),(approved_by or '').strip() or None
+    if force is not None and not force.strip(): raise InputError('force takes the reason')
     if to=='champion':
         if not force: _require_gate(name, row)
         if self.approval and not approved_by: raise KitError(f'{name} {version}: an approval is asked for; type --approved-by NAME')
@@ -308,7 +313,7 @@ def _number(self:Registry, name, which):
     if which in ALIASES:
         if getattr(state, which) is None: raise InputError(f'{name} has no {which}')
         return getattr(state, which)
-    if not str(which).isdigit(): raise InputError(f'{which!r} is neither a version nor {" or ".join(ALIASES)}')
+    if not str(which).isdecimal(): raise InputError(f'{which!r} is neither a version nor {" or ".join(ALIASES)}')
     if int(which) in state.retired: raise InputError(f'{name} {which} is retired')
     return int(which)
 
@@ -393,6 +398,7 @@ def _note_deployment(self:Registry,
     who:str=None, # By default who is logged in
 )->dict: # The row of the history
     "Write down that a version was brought somewhere"
+    if not where.strip(): raise InputError(f'where was {name} {version} deployed to? An address, a cluster, a device')
     self._version(name, version)
     return self._move(name, 'deployed', version, None, who, '', where=where)
 

@@ -36,6 +36,10 @@ class Loaded:
         self.times.append(seconds/requests), self.errors.append(failed)
         self.answered += 1
 
+    def miss(self): # It could not read what the champion answers
+        self.errors.append(True)
+        self.answered += 1
+
     def tail(self): # Seconds in which 95% of the last answers were there
         times = sorted(self.times)
         return times[int(.95*(len(times)-1))] if times else None

@@ -67,14 +67,16 @@ def _ask(self:Service, loaded, arrays, requests=1):
         said = loaded.package.ask(arrays)
         failed = False
         _require_finite(said)
-    except Refused:
-        failed = loaded is not self.rollout.roles.get('champion')
+    except Exception as e:
+        e.noted = True # Among the errors of `loaded`
+        if isinstance(e, Refused): failed = loaded is not self.rollout.roles.get('champion')
         raise
     finally: loaded.note(took := time.perf_counter()-start, failed, time.thread_time()-begun, requests)
     self.metrics.time(self.metrics.inference, loaded.place.version, took)
     return said,took
 
 def _failed(self:Service, call, loaded, role, e):
+    if not getattr(e, 'noted', False): loaded.miss()
     self.metrics.count(self.metrics.failures, loaded.place.version, role)
     self.say('failed', id=call.id, role=role, version=loaded.place.version, why=(str(e) or repr(e)).splitlines()[0])
     self._judge()
@@ -149,8 +151,11 @@ def _work(self:Service, call, loaded, raw, read, write, deadline=None):
         return reply
     except Exception as e:
         if loaded is champion or champion is None or call.version: raise
-        if not isinstance(e, Refused) or loaded.errors and loaded.errors[-1]: self._failed(call, loaded, 'challenger', e)
-    return self._by(call, champion, raw, read, write)
+        unread,why = isinstance(e, Refused) and not getattr(e, 'noted', False),e
+    if not unread: self._failed(call, loaded, 'challenger', why)
+    reply = self._by(call, champion, raw, read, write)
+    if unread: self._failed(call, loaded, 'challenger', why) # What the champion refuses as well is no fault of the challenger's
+    return reply
 
 Service._by,Service._work = _by,_work
 

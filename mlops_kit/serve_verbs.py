@@ -36,7 +36,7 @@ def serve(what:str=_what, host:str=_wish('host', '127.0.0.1', 'Who may reach it;
 @verb('mlops-kit predict digits@champion new.parquet -o said.parquet')
 def predict(what:str=Argument(..., metavar='MODEL@WHICH', help='MODEL@champion, MODEL@3, or the folder of a package'), file:str=Argument(..., metavar='FILE', help='A table: CSV, Excel, JSON lines or Parquet'),
     out:str=Option(None, '-o', '--out', metavar='FILE', help='Parquet file to write; by default FILE.predictions.parquet'), log:str=_log, folder:str=_folder, registry:str=_uri,
-    rows:int=Option(100_000, '--at-once', help='Rows in memory at once'), on:str=_on,
+    rows:int=Option(100_000, '--at-once', min=1, help='Rows in memory at once'), on:str=_on,
     quiet:bool=_quiet, as_json:bool=_as_json):
     "Answer every row of a table, with the package that a service would answer with"
     from functools import partial
@@ -50,7 +50,7 @@ def predict(what:str=Argument(..., metavar='MODEL@WHICH', help='MODEL@champion, 
 # %% ../nbs/89_serving.ipynb #7c0cbe81
 @verb('mlops-kit smoke https://digits.example.com --version 3')
 def smoke(address:str=Argument(..., metavar='ADDRESS', help='Of a service, as in http://127.0.0.1:8000'), version:str=Option(None, '--version', help='The champion that has to be there'),
-    times:int=Option(20, help='How often to ask'), slowest:float=Option(1., help='Seconds that half of the answers may take'),
+    times:int=Option(20, min=1, help='How often to ask'), slowest:float=Option(1., help='Seconds that half of the answers may take'),
     patience:float=Option(60., help='Seconds until it has to be ready, in that version'), key:str=Option(None, '--api-key', envvar='MLOPS_KIT_KEY', help='For the header x-api-key'), as_json:bool=_as_json):
     "Ask a deployed service as a user would, and say what is wrong with it"
     from mlops_kit.smoke import smoke

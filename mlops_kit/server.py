@@ -6,7 +6,7 @@
 __all__ = ['Wish', 'service_of', 'from_environment', 'serve']
 
 # %% ../nbs/36_server.ipynb #e478dbe2
-import gc, json, os, socket
+import gc, json, os, socket, sys
 from contextlib import closing
 from dataclasses import asdict, dataclass, field, replace
 from tempfile import TemporaryDirectory
@@ -38,9 +38,11 @@ def service_of(
 )->Service: # With its packages in memory
     "Load what is wished for, or say why not"
     need('orjson', 'onnxruntime', 'prometheus_client', extra='serve')
+    if not .01<=wish.every<=86_400: raise InputError(f'between two looks at the registry there are .01 to 86,400 seconds, not {wish.every}')
     keys,rate,limits = Keys(wish.keys),Rate(wish.rate) if wish.rate is not None else None,Limits(**wish.limits)
     follow = Follow(wish.what, wish.folder, wish.uri)
     follow.now() # Raises what `refresh` would only tell
+    if (wish.canary or wish.shadow) and not follow.follows: raise InputError(f'{wish.what} is one version, without a challenger: canary and shadow are for MODEL@champion')
     rollout = Rollout(follow, wish.canary, wish.shadow)
     events = rollout.refresh()
     if 'champion' not in rollout.roles: raise InputError(next((e['why'] for e in events if 'why' in e), 'nothing can be loaded'))
@@ -73,10 +75,18 @@ def _socket(host, port):
         raise (InputError if isinstance(e, (OverflowError, socket.gaierror)) else MachineError)(f'{host}:{port} cannot be listened at: {e}; name another with --port or --host') from None
     return s
 
+def _most_connections(wanted=10_000):
+    if sys.platform=='win32': return wanted
+    import resource
+    soft,hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    most = max(soft, min(wanted+200, hard) if hard!=resource.RLIM_INFINITY else wanted+200)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
+    return min(wanted, max(100, most-200)) # The other files are the service's own
+
 def _options(wish):
     limits = Limits(**wish.limits)
     return dict(lifespan='on', log_level='warning', access_log=False, server_header=False, proxy_headers=False, ws='none', backlog=_BACKLOG, timeout_keep_alive=30,
-        timeout_graceful_shutdown=int(limits.seconds)+1, limit_concurrency=1000)
+        timeout_graceful_shutdown=int(limits.seconds)+1, limit_concurrency=_most_connections(), http='mlops_kit.heads:InTime')
 
 # %% ../nbs/36_server.ipynb #9e38a882
 def serve(

@@ -116,7 +116,7 @@ def _text_table(raw, path, missing, sep=None, encoding=None, decimal=None):
     if not text.strip(): raise InputError(f'{path} is empty')
     cut = sep or _sniff(text)
     df = _cells(text, cut, missing, path)
-    if df.shape[1]==1 and not sep:
+    if df.shape[1]==1 and not sep and re.search(r'[^\w.-]', df.columns[0]): # One word is the name of one column
         raise InputError(f'{path} has only one column, "{df.columns[0]}", cut at comma, semicolon, tab or bar: pass its separator as `sep`')
     votes = sum((_votes(df[c]) for c in df), np.zeros(2)) if len(df) else np.zeros(2)
     mark = decimal or _mark(votes, '.' if cut==',' else None)

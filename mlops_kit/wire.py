@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from random import Random
 from time import perf_counter
 from .guard import Refused
-from .project import InputError, nearest
+from .project import InputError
 from .signature import RowsError, from_rows
 from .v2 import v2_arrays
 
@@ -30,7 +30,7 @@ class Limits:
 
     def __post_init__(self):
         for k,v in self.__dict__.items():
-            if not v>0: raise InputError(f'the limit {k} is a number above 0, not {v}')
+            if not 0<v<float('inf'): raise InputError(f'the limit {k} is a number above 0, not {v}')
 
 # %% ../nbs/34_wire.ipynb #1bd03c64
 @dataclass
@@ -168,7 +168,7 @@ def rows_of(
 )->list: # Of whatever JSON can say: it is for `from_rows` to look at them
     "The rows of a request, or refuse it"
     body = _parse(raw)
-    if not isinstance(body, dict) or 'rows' not in body: raise Refused(400, 'not a request', f'send {{"rows": [{{...}}]}}{nearest("rows", body) if isinstance(body, dict) else ""}')
+    if not isinstance(body, dict) or 'rows' not in body: raise Refused(400, 'not a request', 'send {"rows": [{...}]}'+(f', and not {next(iter(body))!r:.80}' if isinstance(body, dict) and body else ''))
     if more := [k for k in body if k!='rows']: raise Refused(400, 'not a request', f'{more[0]!r:.80} is nothing that can be sent')
     rows = body['rows']
     if isinstance(rows, list) and len(rows)>limits.rows: raise Refused(413, 'too many rows', f'at most {limits.rows:,} at once')

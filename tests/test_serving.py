@@ -12,7 +12,7 @@ import sys
 import threading
 import time
 import zipfile
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from urllib.parse import urlsplit
 from urllib.request import urlopen
@@ -20,7 +20,7 @@ from urllib.request import urlopen
 import pytest
 from helpers import Env, kit_env, sh
 
-from mlops_kit.guard import add_key
+from mlops_kit.guard import add_key, make_key
 from mlops_kit.package import toy_package
 from mlops_kit.predlog import read_log_lines
 from mlops_kit.registry import Registry
@@ -366,11 +366,27 @@ def test_rough_clients(env, registry, tmp_path):
 
 
 @pytest.mark.full
+def test_a_thousand_say_nothing(env, registry, tmp_path):
+    "Connections that send half a request keep nobody from being answered, and are closed in time"
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (min(hard, 4096), hard))
+    with serving(env, 'homes@champion', '--quiet', '--max-seconds', '4', cwd=tmp_path) as s, ExitStack() as stack:
+        mute = [stack.enter_context(socket.create_connection(tuple(s.host.split(':')), timeout=30)) for _ in range(1100)]
+        for c in mute: c.sendall(HEAD[:40])
+        assert s.ask(body={'rows': [ROW]})[0] == 200
+        assert {c.recv(100)[:12] for c in mute} == {b'HTTP/1.1 408'}
+        assert s.ask(body={'rows': [ROW]})[0] == 200
+    resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+@pytest.mark.full
 def test_keys(env, registry, tmp_path):
     "Who has a key is answered and named in the log; a guess, none, and one that has expired are not"
     file = tmp_path / 'keys'
     good = env.run('mlops-kit', 'keys', 'add', 'ada', '--file', file).stdout.split()[-1]
-    old = add_key(file, 'old', days=-9)
+    old, line = make_key('old', days=1)
+    with file.open('a') as f: f.write(line.rpartition(':')[0] + ':2026-01-31')  # and no end of its line
+    add_key(file, 'new')
     with serving(env, 'homes@champion', '--keys', file, '--rate', '1', cwd=tmp_path) as s:
         said = [s.ask(body={'rows': [ROW]}, headers=h) for h in ({}, {'x-api-key': 'guess'}, {'x-api-key': old}, {'x-api-key': good})]
         assert [status for status, *_ in said] == [401, 401, 401, 200]
