@@ -7,7 +7,7 @@ __all__ = ['main', 'completion', 'new', 'check', 'doctor', 'readme', 'docs', 'up
            'run_pipeline', 'warm', 'lab', 'params']
 
 # %% ../nbs/91_cli.ipynb #f44b2c96
-import errno, os, sys
+import os, sys
 
 import typer
 from typer import Argument, Context, Option
@@ -39,9 +39,9 @@ def _answered():
 
 def _explained(e):
     from mlops_kit.project import KitError
-    if isinstance(e, OSError) and e.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS):
-        from mlops_kit.record import unwritable
-        e = unwritable(e.filename or 'a file', e)
+    if isinstance(e, OSError):
+        from mlops_kit.record import _of_the_disk
+        e = _of_the_disk(e)
     if type(e).__name__=='NoArgsIsHelpError': return 2
     if isinstance(e, (KeyboardInterrupt, typer.Abort)): return _stopped(e)
     if isinstance(e, KitError): said,code = e,e.code

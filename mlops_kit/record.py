@@ -88,6 +88,9 @@ def unwritable(
     full = e.errno in (errno.ENOSPC, errno.EDQUOT)
     return MachineError(f'{path} cannot be written: {e.strerror or e}; {"make some room" if full else "look at its owner and permissions"}')
 
+def _of_the_disk(e): # As `unwritable` says it, where a full disk is the reason, or one that is only read
+    return unwritable(e.filename or 'a file', e) if isinstance(e, OSError) and e.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS) else e
+
 # %% ../nbs/11_record.ipynb #4c67cc5b
 def _now(): return datetime.now(timezone.utc)
 

@@ -17,7 +17,7 @@ from pickle import UnpicklingError
 from tempfile import mkdtemp
 from .configs import _explained, _folder, _now, _portable, _register, _top, build, build_each, compose, validate
 from .project import InputError, KitError, find_root, moved, nearest, need, provenance, write_json
-from .record import find_run, new_run, read_run_json
+from .record import _of_the_disk, find_run, new_run, read_run_json
 
 # %% ../nbs/22_train.ipynb #a9d050e7
 __getattr__ = moved('mlops_kit.train', loader='mlops_kit.batches.loader', find_lr='mlops_kit.rates.find_lr') # Until 0.4, and 0.5
@@ -426,16 +426,20 @@ def _hydra_main():
         with _explained(typed, 'train', root): start()
     except _Ended as e: raise e.args[0] from None
 
+def _end(said, code):
+    if os.environ.get('LOCAL_RANK', '0')=='0': sys.stderr.write(f'{said}\n')
+    sys.exit(code)
+
 def main():
     "Train from the command line; the arguments are Hydra's"
     os.environ.setdefault('OMP_WAIT_POLICY', 'PASSIVE') # Threads that wait leave the cores to others
     try:
         need('hydra', 'torch', 'pytorch_lightning')
         _hydra_main()
-    except KeyboardInterrupt: sys.exit(130)
-    except KitError as e:
-        if os.environ.get('LOCAL_RANK', '0')=='0': sys.stderr.write(f'error: {e}\n')
-        sys.exit(e.code)
+    except KeyboardInterrupt: _end('interrupted', 130)
+    except (KitError, OSError) as e:
+        if not isinstance(e := _of_the_disk(e), KitError): raise
+        _end(f'error: {e}', e.code)
 
 # %% ../nbs/22_train.ipynb #60835b48
 if __name__=='__main__' and '__file__' in globals():
