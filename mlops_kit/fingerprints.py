@@ -37,7 +37,7 @@ def _values(s):
     s = _plain(s)
     if types.is_datetime64_any_dtype(s): return 'date',pd.util.hash_array(s.astype('datetime64[us]').astype('int64').to_numpy())
     if types.is_numeric_dtype(s): return 'boolean' if types.is_bool_dtype(s) else 'number',_numbers(s)
-    return 'text',pd.util.hash_array(s.astype('str').to_numpy(object))
+    return 'text',pd.util.hash_array(s.astype('str').to_numpy(object), categorize=s.iloc[:1000].nunique()<500) # Each text once, where they recur
 
 # %% ../nbs/18_fingerprints.ipynb #a555cb4f
 def _cells(s, name):
