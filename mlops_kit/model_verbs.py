@@ -102,6 +102,8 @@ def _told(t):
     told = dict(champion='promoted {}', challenger='made challenger {}', rollback='rolled back', retired='retired {}', deployed='deployed {}')
     return told[t['to']].format(t['version'])+(f' to {t["where"]}' if t.get('where') else '')+(f': nothing changed, {t["void"]}' if t['void'] else '')
 
+def _tell(t, as_json): _json(t) if as_json else print(_told(t))
+
 # %% ../nbs/89_models.ipynb #3eadda53
 @verb('mlops-kit models list', on=models, name='list')
 def models_list(registry:str=_uri, as_json:bool=_as_json):
@@ -148,11 +150,12 @@ def models_lineage(model:str=_model, picture:str=_picture, registry:str=_uri, as
 
 # %% ../nbs/89_models.ipynb #5d5b7e1a
 @verb('mlops-kit models register package --why "more data"', on=models, name='register')
-def models_register(package:str=Argument('package', metavar='FOLDER', help='Of a package'), why:str=_why, who:str=_who, registry:str=_uri):
+def models_register(package:str=Argument('package', metavar='FOLDER', help='Of a package'), why:str=_why, who:str=_who, registry:str=_uri, as_json:bool=_as_json):
     "Add a package as a version of its model"
     from mlops_kit.package import load_package
-    number = _registry(registry).register(package, why, who)
-    print(f'{load_package(package).signature.model} {number}')
+    number,made = _registry(registry).register(package, why, who),load_package(package)
+    if as_json: return _json(dict(model=made.signature.model, version=number, package=made.id))
+    print(f'{made.signature.model} {number}')
 
 def _expected(word):
     from mlops_kit.project import InputError
@@ -165,9 +168,9 @@ def _expected(word):
 def models_promote(model:str=_model, version:int=_version, to:str=Option('champion', help='champion or challenger'), why:str=_why, who:str=_who,
     expects:str=Option(None, metavar='VERSION', help='The one that it is to replace, or none; by default the one that is there now'),
     approved_by:str=Option(None, '--approved-by', metavar='NAME', help='Who agreed, where registry.approval asks for somebody'),
-    force:str=Option(None, metavar='REASON', help='Promote it although the gate says no'), registry:str=_uri):
+    force:str=Option(None, metavar='REASON', help='Promote it although the gate says no'), registry:str=_uri, as_json:bool=_as_json):
     "Make a version champion or challenger, if it passed the gate"
-    print(_told(_registry(registry).promote(model, version, to, why, who, _expected(expects), approved_by, force)))
+    _tell(_registry(registry).promote(model, version, to, why, who, _expected(expects), approved_by, force), as_json)
 
 # %% ../nbs/89_models.ipynb #9d9de446
 _which = Argument(metavar='VERSION', help='A number, champion or challenger')
@@ -180,15 +183,17 @@ def models_ready(model:str=_model, version:str=_which, registry:str=_uri, as_jso
     print(f'{model} {told["version"]} may become champion'+(f' in the place of {told["champion"]}' if told['champion'] not in (None, told['version']) else ''))
 
 @verb('mlops-kit models copy digits champion -o package', on=models, name='copy')
-def models_copy(model:str=_model, version:str=_which, to:str=Option('package', '-o', '--out', metavar='FOLDER', help='A new one'), registry:str=_uri):
+def models_copy(model:str=_model, version:str=_which, to:str=Option('package', '-o', '--out', metavar='FOLDER', help='A new one'), registry:str=_uri, as_json:bool=_as_json):
     "Copy the package of a version out of the registry, checked"
-    print(f'{to}: {model} {_registry(registry).copy(model, version, to)}')
+    number = _registry(registry).copy(model, version, to)
+    if as_json: return _json(dict(model=model, version=number, folder=to))
+    print(f'{to}: {model} {number}')
 
 _from = Option(None, '--from', '--registry', envvar='MLFLOW_REGISTRY_URI', metavar='URI|ENV', help='Where it is now; by default the registry of this project')
 
 @verb('mlops-kit models send digits challenger --from staging --to prod', on=models, name='send')
 def models_send(model:str=_model, version:str=_which, to:str=Option(..., '--to', metavar='URI|ENV', help='Where it goes: an environment of configs/env, or an MLflow registry'),
-    why:str=_why, who:str=_who, registry:str=_from, quiet:bool=_quiet):
+    why:str=_why, who:str=_who, registry:str=_from, quiet:bool=_quiet, as_json:bool=_as_json):
     "Register the package of a version in another environment: the same bytes, by their digest"
     with _steps(quiet) as say:
         say('asking both registries')
@@ -196,22 +201,24 @@ def models_send(model:str=_model, version:str=_which, to:str=Option(..., '--to',
         say(f'checking and copying {model} {version}')
         number = here.send(model, version, there, why, who)
     package = there._version(model, number)['package']
+    if as_json: return _json(dict(model=model, version=number, package=package))
     print(f'{model} {here._number(model, version)} is {model} {number} of {to}, package {package}')
     typer.echo(f'its files are in {os.path.relpath(there.folder/"packages"/model/package)}; other machines have them after dvc push', err=True)
 
 # %% ../nbs/89_models.ipynb #a2905c04
 @verb('mlops-kit models rollback digits --why "slower"', on=models, name='rollback')
-def models_rollback(model:str=_model, why:str=_why, who:str=_who, registry:str=_uri):
+def models_rollback(model:str=_model, why:str=_why, who:str=_who, registry:str=_uri, as_json:bool=_as_json):
     "Make the champion before champion again"
     done = _registry(registry).rollback(model, why, who)
+    if as_json: return _json(done)
     print(f'champion is {done["after"]} again')
 
 @verb('mlops-kit models retire digits 2 --why "leaks"', on=models, name='retire')
-def models_retire(model:str=_model, version:int=_version, why:str=_why, who:str=_who, registry:str=_uri):
+def models_retire(model:str=_model, version:int=_version, why:str=_why, who:str=_who, registry:str=_uri, as_json:bool=_as_json):
     "Take a version out of use for good; the champion has to be replaced first"
-    print(_told(_registry(registry).retire(model, version, why, who)))
+    _tell(_registry(registry).retire(model, version, why, who), as_json)
 
 @verb('mlops-kit models deployed digits 3 https://digits.example.com', on=models, name='deployed')
-def models_deployed(model:str=_model, version:int=_version, where:str=Argument(metavar='WHERE', help='An address, a cluster, a device'), who:str=_who, registry:str=_uri):
+def models_deployed(model:str=_model, version:int=_version, where:str=Argument(metavar='WHERE', help='An address, a cluster, a device'), who:str=_who, registry:str=_uri, as_json:bool=_as_json):
     "Write down that a version was brought somewhere; lineage and history tell it"
-    print(_told(_registry(registry).note_deployment(model, version, where, who)))
+    _tell(_registry(registry).note_deployment(model, version, where, who), as_json)

@@ -102,7 +102,9 @@ def test_whoever_looks_mends_the_aliases(folder):
 VERBS = {'list': '3', 'show homes': 'pass', 'promote homes 1 --why first': 'promoted 1', 'promote homes 2 --to challenger': 'challenger 2',
          'promote homes 2': 'promoted 2', 'rollback homes': 'champion is 1 again', 'retire homes 2': 'retired 2', 'history homes': 'first',
          'deployed homes 1 https://homes.example.com': 'deployed 1 to https://homes', 'diff homes 1 3': 'metrics',
-         'lineage homes --picture lineage.png': 'https://homes.example.com'}
+         'lineage homes --picture lineage.png': 'https://homes.example.com', 'promote homes 3 --json': '"after": 3',
+         'rollback homes --json': '"after": 1', 'deployed homes 1 here --json': '"where": "here"',
+         'copy homes 1 -o copied --json': '"version": 1', 'register copied --json': '"version": 1'}
 ASK = """
 import sys
 from mlops_kit.cli import main
