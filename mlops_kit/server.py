@@ -42,8 +42,8 @@ def service_of(
     keys,rate,limits = Keys(wish.keys),Rate(wish.rate) if wish.rate is not None else None,Limits(**wish.limits)
     follow = Follow(wish.what, wish.folder, wish.uri)
     follow.now() # Raises what `refresh` would only tell
-    if (wish.canary or wish.shadow) and not follow.follows: raise InputError(f'{wish.what} is one version, without a challenger: canary and shadow are for MODEL@champion')
     rollout = Rollout(follow, wish.canary, wish.shadow)
+    if (wish.canary or wish.shadow) and not follow.follows: raise InputError(f'{wish.what} is one version, without a challenger: canary and shadow are for MODEL@champion')
     events = rollout.refresh()
     if 'champion' not in rollout.roles: raise InputError(next((e['why'] for e in events if 'why' in e), 'nothing can be loaded'))
     return Service(rollout, PredictionLog(wish.log, follow.model) if wish.log else None, keys, rate, limits, wish.every, wish.quiet)
