@@ -48,6 +48,10 @@ def _mend(path):
         f.truncate(f.read().rfind(b'\n')+1)
 
 # %% ../nbs/23_study.ipynb #fe13ef27
+def _hurry(connection, _):
+    with connection.cursor() as c: c.execute("SET idle_in_transaction_session_timeout = '30s'")
+    connection.commit()
+
 def _database(url):
     from optuna.storages import RDBStorage
     from sqlalchemy.engine import make_url
@@ -56,9 +60,10 @@ def _database(url):
     except (ArgumentError, ValueError):
         raise InputError('storage: not the address of a database, such as postgresql://<user>:<password>@<host>/<name>; an @ in the password is %40') from None
     if where.drivername.endswith('psycopg'): need('psycopg', extra='postgres')
+    events = [(_hurry, 'connect')] if where.get_backend_name()=='postgresql' else []
     address = re.sub('[{}]', r'\g<0>\g<0>', where.render_as_string(hide_password=False)) # It is taken for a format
     for left in range(5, -1, -1):
-        try: return RDBStorage(address, engine_kwargs=dict(pool_pre_ping=True))
+        try: return RDBStorage(address, engine_kwargs=dict(pool_pre_ping=True, pool_events=events))
         except (SQLAlchemyError, ImportError) as e:
             if left and isinstance(e, (IntegrityError, ProgrammingError)): time.sleep(.5) # Another one makes the tables, too
             else: raise MachineError(f'storage: {where.render_as_string(hide_password=True)}: {_said(e)}') from None

@@ -12,6 +12,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from urllib.request import urlopen
 
+import psycopg
 import pytest
 import yaml
 from children import full_then_soak, one_flavour
@@ -239,21 +240,48 @@ def test_killed_at_any_moment(tmp_path, seed, jobs):
     assert len({str(t.params) for t in counted(found)}) == n, 'a trial was repeated'
 
 
+def held(db):
+    "How many sessions of the first machine hold a lock and wait for its next word"
+    sql = "select count(*) from pg_stat_activity where application_name = 'one' and state like 'idle in%' and backend_xid is not null"
+    return db.execute(sql).fetchone()[0]
+
+
+@pytest.mark.parametrize('locks', [False, True])
 @full
-def test_several_machines(tmp_path, postgres):  # noqa: F811
-    "Two machines share a study in PostgreSQL; one is gone without a word, and the other takes over what it had begun"
-    first, second = (toy(tmp_path, postgres, 30, 2, host) for host in ('one.example', 'two.example'))
-    while len(counted(trials(postgres))) < 6: time.sleep(.1)
-    for pid in forks_of(first.pid): os.kill(pid, signal.SIGSTOP)
-    first.kill()
-    first.wait()
-    assert second.wait(120) == 0
-    found = trials(postgres)
-    assert len(counted(found)) == 30
+def test_several_machines(tmp_path, postgres, monkeypatch, locks):  # noqa: F811
+    "Two machines share a study in PostgreSQL; one is gone without a word, even in a transaction; the other takes over what it began"
+    n, url = 120 if locks else 40, postgres.replace('/postgres', f'/machines{int(locks)}')
+    with psycopg.connect(postgres, autocommit=True) as db: db.execute(f'create database machines{int(locks)}')
+    monkeypatch.setenv('PGAPPNAME', 'two')
+    second = toy(tmp_path, url, n, 2, 'two.example')
+    monkeypatch.setenv('PGAPPNAME', 'one')
+    first = toy(tmp_path, url, n, 2, 'one.example')
+    hosts = lambda found: {t.attrs['process']['host'] for t in found if t.attrs.get('process', {}).get('drawn')}
+    while len(hosts(counted(trials(url)))) < 2: time.sleep(.1)
+    with psycopg.connect(url, autocommit=True) as db:
+        while True:
+            assert first.poll() is None, 'the search was over before'
+            os.kill(first.pid, signal.SIGSTOP)
+            frozen = forks_of(first.pid)
+            for pid in frozen: os.kill(pid, signal.SIGSTOP)
+            time.sleep(.02)
+            if locks and held(db): break
+            if not locks and not held(db) and 'one.example' in hosts(t for t in trials(url) if t.state == 'RUNNING'): break
+            for pid in (*frozen, first.pid): os.kill(pid, signal.SIGCONT)
+            time.sleep(.05)
+    try: assert second.wait(240) == 0
+    finally:
+        for pid in (first.pid, *frozen): os.kill(pid, signal.SIGKILL)
+        first.wait()
+    found = trials(url)
+    assert len(counted(found)) == n
     lost = [t for t in found if t.attrs.get('interrupted') == 'its process died']
-    assert {t.attrs['process']['host'] for t in lost} == {'one.example'}
-    assert {t.attrs['process']['host'] for t in found if t.attrs.get('retries') in [t.number for t in lost]} == {'two.example'}
-    assert {t.attrs['process']['host'] for t in counted(found)} == {'one.example', 'two.example'}
+    begun = [t for t in lost if hosts([t])]  # the others had no parameters yet
+    assert locks or begun
+    assert hosts(begun) <= {'one.example'}
+    assert sorted(t.attrs['retries'] for t in found if 'retries' in t.attrs) == [t.number for t in begun]
+    assert hosts(t for t in found if 'retries' in t.attrs) <= {'two.example'}
+    assert hosts(counted(found)) == {'one.example', 'two.example'}
 
 
 STUDY = """
